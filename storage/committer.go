@@ -1,0 +1,369 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
+
+	"holdfast/gateway/event"
+)
+
+// Append is what one source or processor adds to one stream.
+type Append struct {
+	Stream *Stream
+	Events []event.Event
+}
+
+// AppendOptions say how an append is to be treated.
+type AppendOptions struct {
+	// Hurry: whoever sent this waits for the acknowledgement before he sends
+	// the next one, so the committer must not linger.
+	Hurry bool
+	// Hold are QoS 2 packet identifiers of Client that are taken with these
+	// events, in the same transaction.
+	Client string
+	Hold   []uint16
+}
+
+// Append adds events from outside to the log. It blocks while too much waits
+// for the disk, and returns an error only if nothing was taken; done is then
+// never called. Otherwise the events belong to the log, and done is called
+// once, in the order of the appends, on the committer's goroutine: with nil
+// when everything is on disk, with ErrFull when the disk had no room, or with
+// an error that wraps ErrFailed. Everything in one call is committed as a whole.
+func (l *Log) Append(ctx context.Context, appends []Append, o AppendOptions, done func(error)) error {
+	r := &request{source: true, hurry: o.Hurry, done: done}
+	r.appends = make([]appendTo, len(appends))
+	for i, a := range appends {
+		r.appends[i] = appendTo{a.Stream, a.Events}
+	}
+	for _, id := range o.Hold {
+		r.sets = append(r.sets, keyValue{heldKey(o.Client, id), []byte{}})
+	}
+	return l.submit(ctx, r)
+}
+
+func (l *Log) submit(ctx context.Context, r *request) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	return l.queue.put(ctx, r, l.stamp)
+}
+
+// stamp sets when events were received.
+func (l *Log) stamp(events []event.Event) {
+	wall, mono := l.clock.now()
+	for i := range events {
+		events[i].Received, events[i].Mono, events[i].Boot = wall, mono, l.clock.boot
+	}
+}
+
+// submitAndWait commits a request of the gateway itself and returns when it is
+// on disk.
+func (l *Log) submitAndWait(ctx context.Context, r *request) error {
+	result := make(chan error, 1)
+	r.done = func(err error) { result <- err }
+	if err := l.submit(ctx, r); err != nil {
+		return err
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// commitLoop is the one committer.
+func (l *Log) commitLoop() {
+	defer l.committer.Done()
+	c := &commit{log: l}
+	tick := time.NewTicker(cursorDelay)
+	defer tick.Stop()
+	var last, kept time.Time
+	for {
+		batch, done := l.queue.take(last.Add(l.opt.Linger), tick.C)
+		if l.Err() != nil {
+			l.refuse(batch, l.Err())
+			if done {
+				return
+			}
+			continue
+		}
+		if len(batch) > 0 {
+			last = time.Now()
+			c.run(batch)
+		} else {
+			c.run(nil) // cursors that have moved
+		}
+		if now := time.Now(); now.Sub(kept) >= time.Second {
+			kept = now
+			l.upkeep()
+		}
+		if done {
+			return
+		}
+		if l.reclaimDue() {
+			l.reclaim()
+		}
+	}
+}
+
+func (l *Log) refuse(batch []*request, err error) {
+	for _, r := range batch {
+		if r.done != nil {
+			r.done(err)
+		}
+	}
+}
+
+// upkeep is what the committer does once a second.
+func (l *Log) upkeep() {
+	l.space.check(0)
+	l.space.keepBallast()
+	l.maps.advise(l.opt.Dir)
+	if err := l.space.allocate(); err != nil {
+		l.opt.Logger.Warn("cannot reserve disk space for the store's next writes", "err", err)
+	}
+	l.writePositionsNowAndThen()
+}
+
+// commit is the committer's working memory.
+type commit struct {
+	log     *Log
+	enc     encoder
+	index   blockIndex
+	prev    *event.Event
+	blocks  [][]byte // buffers, one for each block of a transaction
+	used    int
+	entries []keyValue
+	touched map[*Stream]*writing
+	order   []*writing
+	written int64 // bytes since the files were looked at
+}
+
+// writing is what one transaction adds to one stream.
+type writing struct {
+	stream  *Stream
+	events  []appendTo
+	limit   uint64    // bytes after which a segment ends
+	segment segment   // the active segment as it will be
+	sealed  []segment // segments that end with this transaction
+}
+
+// run commits the requests in one transaction: assigns offsets, shows the
+// events to processors, writes, and then tells everybody.
+func (c *commit) run(batch []*request) {
+	l := c.log
+	force := len(batch) == 0
+	batch = c.admit(batch)
+	c.used, c.entries, c.order = 0, c.entries[:0], c.order[:0]
+	if c.touched == nil {
+		c.touched = map[*Stream]*writing{}
+	}
+	clear(c.touched)
+	size := int64(0)
+	for _, r := range batch {
+		for _, a := range r.appends {
+			if len(a.events) == 0 {
+				continue
+			}
+			a.stream.append(a.events)
+			w := c.touched[a.stream]
+			if w == nil {
+				a.stream.mu.Lock()
+				w = &writing{
+					stream: a.stream, limit: a.stream.opt.segmentBytes(),
+					segment: a.stream.segments[len(a.stream.segments)-1],
+				}
+				a.stream.mu.Unlock()
+				c.touched[a.stream] = w
+				c.order = append(c.order, w)
+			}
+			w.events = append(w.events, a)
+		}
+		c.entries = append(c.entries, r.sets...)
+		size += int64(r.bytes)
+	}
+	for _, w := range c.order {
+		c.pack(w)
+	}
+	cursors := l.dirtyCursors(force)
+	if len(batch) == 0 && len(cursors) == 0 {
+		return
+	}
+	for _, d := range cursors {
+		b, err := json.Marshal(d.saved)
+		if err != nil {
+			l.fail(err)
+			break
+		}
+		c.entries = append(c.entries, keyValue{cursorKey(d.cursor.stream.id, d.cursor.name), b})
+	}
+	start := time.Now()
+	if err := c.write(); err != nil {
+		l.fail(err)
+	}
+	if err := l.Err(); err != nil {
+		l.refuse(batch, err)
+		return
+	}
+	l.stats.commit(time.Since(start), size)
+	for _, w := range c.order {
+		w.stream.mu.Lock()
+		w.stream.segments[len(w.stream.segments)-1] = w.segment
+		if len(w.sealed) > 0 {
+			w.stream.segments = append(w.stream.segments[:len(w.stream.segments)-1], append(w.sealed, w.segment)...)
+		}
+		w.stream.mu.Unlock()
+		w.stream.settle()
+	}
+	for _, d := range cursors {
+		d.cursor.settled(d.saved)
+	}
+	for _, r := range batch {
+		if r.committed != nil {
+			r.committed()
+		}
+		if r.done != nil {
+			r.done(nil)
+		}
+	}
+	c.lookAtFiles(size)
+}
+
+// admit refuses the requests of sources that the disk has no room for. The
+// gateway's own, which are few once sources are refused, wait in the queue.
+func (c *commit) admit(batch []*request) []*request {
+	l := c.log
+	var size int64
+	for _, r := range batch {
+		size += int64(r.bytes)
+	}
+	events, own := l.space.check(size)
+	if events && own {
+		return batch
+	}
+	kept := batch[:0]
+	for _, r := range batch {
+		if r.source {
+			l.stats.refused.Add(1)
+			if r.done != nil {
+				r.done(ErrFull)
+			}
+			continue
+		}
+		kept = append(kept, r)
+	}
+	if !own {
+		l.queue.putBack(kept)
+		select {
+		case <-time.After(l.opt.Linger):
+		case <-l.closing:
+		}
+		return nil
+	}
+	return kept
+}
+
+// pack encodes the events of one stream into blocks.
+func (c *commit) pack(w *writing) {
+	first := w.events[0].events[0].Offset
+	c.enc.reset()
+	c.index, c.prev = blockIndex{topics: c.index.topics[:0]}, nil
+	for _, a := range w.events {
+		for i := range a.events {
+			ev := &a.events[i]
+			if c.enc.count > 0 && len(c.enc.buf)+len(ev.Payload)+len(ev.Topic)+len(ev.Client)+32 > BlockBytes {
+				c.seal(w, first)
+				first = ev.Offset
+			}
+			c.enc.add(ev)
+			c.index.observe(ev, c.prev)
+			c.prev = ev
+		}
+	}
+	c.seal(w, first)
+}
+
+func (c *commit) seal(w *writing, first uint64) {
+	if c.used == len(c.blocks) {
+		c.blocks = append(c.blocks, nil)
+	}
+	block := sealBlock(c.blocks[c.used][:0], &c.enc, c.log.epoch, first)
+	c.blocks[c.used] = block
+	if cap(block) > 4*BlockBytes {
+		c.blocks[c.used] = nil // a huge payload must not be kept for ever
+	}
+	c.used++
+	c.index.bytes = uint64(len(block))
+	g := &w.segment
+	if g.Bytes > 0 && g.Bytes >= w.limit {
+		summary, err := json.Marshal(*g)
+		if err != nil {
+			c.log.fail(err)
+			return
+		}
+		c.entries = append(c.entries, keyValue{segmentKey(w.stream.id, g.Number), summary})
+		w.sealed = append(w.sealed, *g)
+		*g = segment{Number: g.Number + 1, First: first}
+	}
+	if g.Bytes == 0 {
+		g.First = first
+	}
+	g.Bytes += uint64(len(block))
+	g.Next = first + uint64(c.enc.count)
+	g.Latest, g.At = c.index.latest, c.log.clock.uptimeNow()
+	c.entries = append(c.entries,
+		keyValue{blockKey(keyBlock, w.stream.id, g.Number, first), block},
+		keyValue{blockKey(keyIndex, w.stream.id, g.Number, first), c.index.append(nil)})
+	c.enc.reset()
+	c.index, c.prev = blockIndex{topics: c.index.topics[:0]}, nil
+}
+
+// write puts the entries into one transaction and waits for the sync.
+func (c *commit) write() error {
+	if hook := c.log.opt.onCommit; hook != nil {
+		if err := hook(); err != nil {
+			return err
+		}
+	}
+	tx := c.log.db.NewTransaction(true)
+	defer tx.Discard()
+	for _, e := range c.entries {
+		var err error
+		if e.value == nil {
+			err = tx.Delete(e.key)
+		} else {
+			err = tx.Set(e.key, e.value)
+		}
+		if errors.Is(err, badger.ErrTxnTooBig) {
+			return fmt.Errorf("commit of %d keys: %w", len(c.entries), err)
+		}
+		if err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// lookAtFiles reserves disk space for files that Badger has begun, soon after
+// it has begun them.
+func (c *commit) lookAtFiles(size int64) {
+	c.written += size
+	if c.written < mebibyte {
+		return
+	}
+	c.written = 0
+	c.log.maps.advise(c.log.opt.Dir)
+	if err := c.log.space.allocate(); err != nil {
+		c.log.opt.Logger.Warn("cannot reserve disk space for the store's next writes", "err", err)
+	}
+}

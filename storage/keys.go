@@ -1,0 +1,77 @@
+package storage
+
+import (
+	"encoding/binary"
+)
+
+// Every key in Badger, by its first byte. Numbers are big endian, so that
+// keys sort as the numbers do.
+//
+//	b stream(2) segment(4) offset(8)   a block, by the offset of its first event
+//	i stream(2) segment(4) offset(8)   its index
+//	s stream(2) segment(4)             summary of a sealed segment, JSON
+//	n name                             a stream: number, first offset, counters, JSON
+//	c stream(2) name                   a cursor: position and ledger, JSON
+//	p name                             a processor: covered offset and last input, JSON
+//	t name 0 sequence(8)               a processor's logged input, JSON
+//	q client 0 id(2)                   a QoS 2 packet identifier that is held
+//	m epoch, m boot                    identity of the store, boot counter, JSON
+//	z                                  a key to drop, see reclaim
+const (
+	keyBlock     = 'b'
+	keyIndex     = 'i'
+	keySegment   = 's'
+	keyStream    = 'n'
+	keyCursor    = 'c'
+	keyProcessor = 'p'
+	keyInput     = 't'
+	keyHeld      = 'q'
+	keyMeta      = 'm'
+	keyDummy     = 'z'
+)
+
+func blockKey(kind byte, stream uint16, segment uint32, offset uint64) []byte {
+	k := make([]byte, 15)
+	k[0] = kind
+	binary.BigEndian.PutUint16(k[1:], stream)
+	binary.BigEndian.PutUint32(k[3:], segment)
+	binary.BigEndian.PutUint64(k[7:], offset)
+	return k
+}
+
+func parseBlockKey(k []byte) (segment uint32, offset uint64, ok bool) {
+	if len(k) != 15 {
+		return 0, 0, false
+	}
+	return binary.BigEndian.Uint32(k[3:]), binary.BigEndian.Uint64(k[7:]), true
+}
+
+func segmentKey(stream uint16, segment uint32) []byte {
+	k := make([]byte, 7)
+	k[0] = keySegment
+	binary.BigEndian.PutUint16(k[1:], stream)
+	binary.BigEndian.PutUint32(k[3:], segment)
+	return k
+}
+
+func streamPrefix(kind byte, stream uint16) []byte {
+	return binary.BigEndian.AppendUint16([]byte{kind}, stream)
+}
+
+func segmentPrefix(kind byte, stream uint16, segment uint32) []byte {
+	return binary.BigEndian.AppendUint32(streamPrefix(kind, stream), segment)
+}
+
+func nameKey(kind byte, name string) []byte { return append([]byte{kind}, name...) }
+
+func cursorKey(stream uint16, name string) []byte {
+	return append(streamPrefix(keyCursor, stream), name...)
+}
+
+func inputKey(processor string, sequence uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(nameKey(keyInput, processor), 0), sequence)
+}
+
+func heldKey(client string, id uint16) []byte {
+	return binary.BigEndian.AppendUint16(append(nameKey(keyHeld, client), 0), id)
+}

@@ -1,0 +1,171 @@
+package storage
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+const (
+	databaseDir   = "log"            // Badger's files, inside the store
+	positionsFile = "positions.json" // copy of offsets and cursors, for a repair
+
+	// A store that had to be set aside may have been ahead of the copy of its
+	// positions by what is appended between two copies.
+	repairGap = 1 << 26
+)
+
+// openStore opens Badger, and sets a store aside that does not open.
+func (l *Log) openStore() error {
+	dir := l.space.dir
+	if err := removeEmptyFiles(dir); err != nil {
+		return fmt.Errorf("open the store in %s: %w", l.opt.Dir, err)
+	}
+	db, err := l.tryOpen(dir)
+	if err == nil {
+		l.db = db
+		return nil
+	}
+	if free, e := freeBytes(dir); e == nil && free < ballastBytes {
+		return fmt.Errorf("open the store in %s: %w: %d bytes are free and about %d are needed; make room and start again: %w",
+			l.opt.Dir, ErrFull, free, int64(ballastBytes), err)
+	}
+	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
+		return fmt.Errorf("open the store in %s: another process has it open: %w", l.opt.Dir, err)
+	}
+	return l.setAside(dir, err)
+}
+
+func (l *Log) tryOpen(dir string) (*badger.DB, error) {
+	probe := &openLog{}
+	db, err := badger.Open(badgerOptions(dir, !l.opt.noSync && !unsafeNoSync(), probe))
+	if err != nil {
+		return nil, err
+	}
+	probe.next.Store(&badgerLog{l})
+	return db, nil
+}
+
+// setAside keeps a store that does not open for whoever can read it, and
+// begins a new one behind the offsets that it may have used.
+func (l *Log) setAside(dir string, cause error) error {
+	aside := filepath.Join(l.opt.Dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000"))
+	if err := os.Rename(dir, aside); err != nil {
+		return fmt.Errorf("set the damaged store aside: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("create the store: %w", err)
+	}
+	db, err := l.tryOpen(dir)
+	if err != nil {
+		return fmt.Errorf("open a new store beside the damaged one in %s: %w", aside, err)
+	}
+	l.db = db
+	l.report.SetAside = aside
+	l.note("the store did not open (%v); it was set aside in %s and a new one begun", cause, aside)
+	if _, err := writeIdentity(l.opt.Dir); err != nil {
+		return err
+	}
+	l.report.NewEpoch = "the store was damaged"
+	return l.restorePositions()
+}
+
+// removeEmptyFiles removes log files of no bytes: a power cut between the
+// creation and the first write of a file leaves them, and Badger refuses to
+// open over one.
+func removeEmptyFiles(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".mem") && !strings.HasSuffix(e.Name(), ".vlog") {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Size() == 0 {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// positions is the copy of what Badger's tree alone knows.
+type positions struct {
+	Streams map[string]streamState            `json:"streams"`
+	Cursors map[string]map[string]cursorState `json:"cursors"` // by stream and name
+	Clock   clockState                        `json:"clock"`
+}
+
+func (l *Log) positions() positions {
+	p := positions{Streams: map[string]streamState{}, Cursors: map[string]map[string]cursorState{}, Clock: l.clock.state()}
+	for _, s := range l.Streams() {
+		s.mu.Lock()
+		p.Streams[s.name] = s.state()
+		p.Cursors[s.name] = map[string]cursorState{}
+		for name, c := range s.cursors {
+			p.Cursors[s.name][name] = c.saved
+		}
+		s.mu.Unlock()
+	}
+	return p
+}
+
+// positionsEvery bounds how often the copy is written: it costs two syncs.
+const positionsEvery = 30 * time.Second
+
+func (l *Log) writePositionsNowAndThen() {
+	commits := l.stats.commits.Load()
+	if commits == l.positionsCommit || time.Since(l.positionsAt) < positionsEvery {
+		return
+	}
+	l.positionsCommit, l.positionsAt = commits, time.Now()
+	if err := l.writePositions(); err != nil {
+		l.opt.Logger.Warn("the copy of offsets and cursors cannot be written", "err", err)
+	}
+}
+
+func (l *Log) writePositions() error {
+	return writeFileDurably(filepath.Join(l.opt.Dir, positionsFile), func(string) ([]byte, error) {
+		return json.Marshal(l.positions())
+	})
+}
+
+// restorePositions begins an empty store where the damaged one may have been.
+func (l *Log) restorePositions() error {
+	b, err := os.ReadFile(filepath.Join(l.opt.Dir, positionsFile))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var p positions
+	if err := json.Unmarshal(b, &p); err != nil {
+		l.note("the copy of offsets and cursors cannot be read: %v", err)
+		return nil
+	}
+	for name, st := range p.Streams {
+		next := st.Next
+		st.Gap += repairGap
+		st.Next += repairGap
+		st.First, st.Segment = st.Next, st.Segment+1
+		if err := l.putNow(nameKey(keyStream, name), st); err != nil {
+			return err
+		}
+		for cursor, c := range p.Cursors[name] {
+			c.Ledger.Damaged += next - min(c.Next, next)
+			c.Next = st.Next
+			if err := l.putNow(cursorKey(st.ID, cursor), c); err != nil {
+				return err
+			}
+		}
+	}
+	return l.putNow(nameKey(keyMeta, "boot"), p.Clock)
+}

@@ -1,0 +1,173 @@
+package storage
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"holdfast/gateway/event"
+)
+
+// request is one thing to be committed as a whole.
+type request struct {
+	appends []appendTo
+	sets    []keyValue
+	source  bool // from outside: may be refused, and done then gets ErrFull
+	hurry   bool // somebody waits for it before he goes on
+	done    func(error)
+	bytes   int
+	// committed is called on the committer's goroutine before done(nil).
+	committed func()
+}
+
+type appendTo struct {
+	stream *Stream
+	events []event.Event
+}
+
+// keyValue is a key to set, or to delete if the value is nil.
+type keyValue struct{ key, value []byte }
+
+// queue is where requests wait for the committer.
+type queue struct {
+	mu     sync.Mutex
+	reqs   []*request
+	spare  []*request // the slice of the batch before, to be used again
+	bytes  int
+	limit  int
+	hurry  bool
+	closed bool
+	room   chan struct{} // closed and nil when requests were taken; nil while nobody waits
+	filled chan struct{} // capacity 1: something came that the committer should look at
+}
+
+func newQueue(limit int) *queue {
+	return &queue{limit: limit, filled: make(chan struct{}, 1)}
+}
+
+// put adds a request, stamping its events with now: the order of the queue is
+// the order of the log, and receive times follow it. A request from a source
+// waits while the queue is full; the gateway's own never do.
+func (q *queue) put(ctx context.Context, r *request, stamp func([]event.Event)) error {
+	for i := range r.appends {
+		for k := range r.appends[i].events {
+			r.bytes += r.appends[i].events[k].Size()
+		}
+	}
+	q.mu.Lock()
+	for r.source && q.bytes >= q.limit && !q.closed {
+		room := listen(&q.room)
+		q.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		q.mu.Lock()
+	}
+	if q.closed {
+		q.mu.Unlock()
+		return ErrClosed
+	}
+	for i := range r.appends {
+		stamp(r.appends[i].events)
+	}
+	first := len(q.reqs) == 0
+	below := q.bytes < hurryBytes
+	q.reqs = append(q.reqs, r)
+	q.bytes += r.bytes
+	signal := first || r.hurry && !q.hurry || below && q.bytes >= hurryBytes
+	q.hurry = q.hurry || r.hurry
+	q.mu.Unlock()
+	if signal {
+		q.signal()
+	}
+	return nil
+}
+
+func (q *queue) signal() {
+	select {
+	case q.filled <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	wake(&q.room)
+	q.mu.Unlock()
+	q.signal()
+}
+
+// take returns what waits, within the bounds of a transaction. It lingers
+// until the given time while nobody is in a hurry. It returns nothing when
+// idle came first, and done when the queue is closed and empty.
+func (q *queue) take(linger time.Time, idle <-chan time.Time) (batch []*request, done bool) {
+	for {
+		q.mu.Lock()
+		wait := time.Duration(0)
+		if len(q.reqs) > 0 {
+			if !q.hurry && q.bytes < hurryBytes && !q.closed {
+				wait = time.Until(linger)
+			}
+			if wait <= 0 {
+				batch = q.pop()
+				q.mu.Unlock()
+				return batch, false
+			}
+		} else if q.closed {
+			q.mu.Unlock()
+			return nil, true
+		}
+		q.mu.Unlock()
+
+		var lingered <-chan time.Time
+		var timer *time.Timer
+		if wait > 0 {
+			timer = time.NewTimer(wait)
+			lingered = timer.C
+		}
+		select {
+		case <-q.filled:
+		case <-lingered:
+		case <-idle:
+			return nil, false
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}
+
+func (q *queue) pop() []*request {
+	n, bytes, entries := 0, 0, 0
+	for _, r := range q.reqs {
+		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets) > commitEntries) {
+			break
+		}
+		n, bytes, entries = n+1, bytes+r.bytes, entries+len(r.sets)+2*len(r.appends)
+	}
+	batch := append(q.spare[:0], q.reqs[:n]...)
+	q.spare = batch
+	rest := copy(q.reqs, q.reqs[n:])
+	clear(q.reqs[rest:])
+	q.reqs = q.reqs[:rest]
+	q.bytes -= bytes
+	q.hurry = false
+	for _, r := range q.reqs {
+		q.hurry = q.hurry || r.hurry
+	}
+	wake(&q.room)
+	return batch
+}
+
+// putBack returns requests that cannot be committed yet to the head of the queue.
+func (q *queue) putBack(batch []*request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.reqs = append(append([]*request(nil), batch...), q.reqs...)
+	for _, r := range batch {
+		q.bytes += r.bytes
+	}
+}

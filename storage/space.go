@@ -1,0 +1,138 @@
+package storage
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// A full disk reaches a program that writes through memory maps as SIGBUS,
+// not as an error. Three things keep Holdfast away from it: events are
+// refused while less than the reserve is free; the files that Badger is about
+// to write are allocated as soon as they exist; and a ballast file is given
+// up at start when the disk was filled by somebody else.
+type space struct {
+	dir     string // Badger's files
+	ballast string // path of the ballast file
+	reserve int64
+	full    atomic.Bool
+	free    atomic.Int64
+	// allocated are the files whose blocks have been reserved.
+	allocated map[string]bool
+}
+
+// freeBytes is what an unprivileged writer may still use of dir's file system.
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+// check looks at the disk before a commit of n bytes and says whether events
+// may be taken, and whether even the gateway's own writes must wait.
+func (s *space) check(n int64) (events, own bool) {
+	free, err := freeBytes(s.dir)
+	if err != nil {
+		return true, true // an unreadable file system shows itself at the write
+	}
+	s.free.Store(free)
+	limit := s.reserve
+	if s.full.Load() {
+		limit += s.reserve / 4 // accept again only when there is some room
+	}
+	events = free-n >= limit
+	s.full.Store(!events)
+	return events, free-n >= s.reserve/8
+}
+
+// prepare makes room to open the store: Badger creates files when it opens.
+func (s *space) prepare() error {
+	free, err := freeBytes(s.dir)
+	if err != nil {
+		return err
+	}
+	if free < 2*ballastBytes {
+		_ = os.Remove(s.ballast)
+	}
+	return nil
+}
+
+// keepBallast puts the ballast back when there is room for it.
+func (s *space) keepBallast() {
+	if _, err := os.Stat(s.ballast); err == nil || s.free.Load() < s.reserve+2*ballastBytes {
+		return
+	}
+	f, err := os.OpenFile(s.ballast, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, ballastBytes); err != nil {
+		_ = os.Remove(s.ballast)
+	}
+}
+
+// allocate reserves the blocks of files that Badger has created since the
+// last call, without changing their size.
+func (s *space) allocate() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	present := make(map[string]bool, len(entries))
+	var newest string // only the newest value log file is written to
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case strings.HasSuffix(name, ".vlog"):
+			present[name] = true
+			newest = max(newest, name)
+		case strings.HasSuffix(name, ".mem"):
+			present[name] = true
+		}
+	}
+	for name := range present {
+		if s.allocated[name] {
+			continue
+		}
+		size := int64(2 * memTable)
+		if strings.HasSuffix(name, ".vlog") {
+			if name != newest {
+				s.allocated[name] = true
+				continue
+			}
+			size = valueLogFile + 2*commitBytes
+		}
+		if err := allocateFile(filepath.Join(s.dir, name), size); err != nil {
+			return err
+		}
+		s.allocated[name] = true
+	}
+	for name := range s.allocated {
+		if !present[name] {
+			delete(s.allocated, name)
+		}
+	}
+	return nil
+}
+
+func allocateFile(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // flushed and removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // the file system cannot: the reserve alone must do
+	}
+	return err
+}

@@ -1,0 +1,234 @@
+package storage
+
+import (
+	"context"
+	"sort"
+	"sync"
+	"time"
+
+	"holdfast/gateway/event"
+)
+
+// Stream is one named, ordered log of events. Its newest events are in
+// memory as well, for readers at the head.
+type Stream struct {
+	log  *Log
+	id   uint16
+	name string
+
+	mu       sync.Mutex // guards all below; the committer is the only one to move offsets
+	opt      StreamOptions
+	first    uint64 // the oldest offset that is kept
+	next     uint64 // the offset that the next event gets
+	durable  uint64 // events below this offset are on disk
+	gap      uint64 // offsets that a repair has skipped
+	damaged  uint64 // events that could not be read, as met by readers
+	segments []segment
+	cursors  map[string]*Cursor
+	pins     map[string]*Pin
+
+	tail      []run
+	tailBytes int
+
+	// closed and set to nil when next or durable moves; nil while nobody waits
+	sequencedMoved chan struct{}
+	durableMoved   chan struct{}
+}
+
+// segment is the unit of retention. Offsets are [First, Next).
+type segment struct {
+	Number uint32        `json:"number"`
+	First  uint64        `json:"first"`
+	Next   uint64        `json:"next"`
+	Bytes  uint64        `json:"bytes"` // as stored, without keys and indexes
+	Latest event.Time    `json:"latest"`
+	At     time.Duration `json:"at"` // uptime at the last event
+}
+
+// run is some consecutive events in memory.
+type run struct {
+	first  uint64
+	events []event.Event
+	bytes  int
+}
+
+// streamState is stored in the key "n name".
+type streamState struct {
+	ID    uint16 `json:"id"`
+	First uint64 `json:"first"`
+	// Next is a lower bound of the next offset: it counts when nothing of the
+	// stream is left on disk.
+	Next uint64 `json:"next"`
+	Gap  uint64 `json:"gap,omitempty"`
+	// Segment is the lowest number that may still have keys on disk.
+	Segment uint32 `json:"segment"`
+}
+
+// Name is the name of the stream in the configuration.
+func (s *Stream) Name() string { return s.name }
+
+// Bounds returns the oldest offset kept, the first one not yet on disk, and
+// the one that the next event will get.
+func (s *Stream) Bounds() (first, durable, next uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first, s.durable, s.next
+}
+
+func (s *Stream) state() streamState {
+	st := streamState{ID: s.id, First: s.first, Next: s.durable, Gap: s.gap}
+	if len(s.segments) > 0 {
+		st.Segment = s.segments[0].Number
+	}
+	return st
+}
+
+// append gives the events their offsets and shows them to readers that do not
+// wait for the disk. Committer only.
+func (s *Stream) append(events []event.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := 0
+	for i := range events {
+		events[i].Epoch = s.log.epoch
+		events[i].Offset = s.next + uint64(i)
+		size += events[i].Size() + eventOverhead
+	}
+	s.tail = append(s.tail, run{first: s.next, events: events, bytes: size})
+	s.tailBytes += size
+	s.next += uint64(len(events))
+	drop := 0
+	// What is not on disk yet must stay, whatever its size.
+	for s.tailBytes > s.log.opt.TailBytes && drop < len(s.tail)-1 && s.tail[drop].end() <= s.durable {
+		s.tailBytes -= s.tail[drop].bytes
+		s.tail[drop] = run{}
+		drop++
+	}
+	s.tail = s.tail[drop:]
+	wake(&s.sequencedMoved)
+}
+
+// eventOverhead is what an Event takes in memory beside its payload and names.
+const eventOverhead = 160
+
+func (r *run) end() uint64 { return r.first + uint64(len(r.events)) }
+
+// settle tells readers that all events below next are on disk.
+func (s *Stream) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.durable = s.next
+	wake(&s.durableMoved)
+}
+
+func wake(c *chan struct{}) {
+	if *c != nil {
+		close(*c)
+		*c = nil
+	}
+}
+
+func listen(c *chan struct{}) <-chan struct{} {
+	if *c == nil {
+		*c = make(chan struct{})
+	}
+	return *c
+}
+
+// fromTail appends events at offset from onwards that are in memory, within
+// the limits. ok is false when the oldest of them must come from the disk.
+func (s *Stream) fromTail(dst []event.Event, from, end uint64, l ReadLimits) (_ []event.Event, ok bool) {
+	i := sort.Search(len(s.tail), func(i int) bool { return s.tail[i].end() > from })
+	if i == len(s.tail) || s.tail[i].first > from {
+		return dst, false
+	}
+	size := 0
+	for ; i < len(s.tail) && from < end; i++ {
+		events := s.tail[i].events[from-s.tail[i].first:]
+		for k := range events {
+			size += events[k].Size()
+			if len(dst) > 0 && (size > l.Bytes || len(dst) >= l.Events) || from >= end {
+				return dst, true
+			}
+			dst = append(dst, events[k])
+			from++
+		}
+	}
+	return dst, true
+}
+
+// segmentOf returns the number of the segment that holds offset.
+func (s *Stream) segmentOf(offset uint64) (uint32, bool) {
+	i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].Next > offset })
+	if i == len(s.segments) || offset < s.segments[i].First {
+		return 0, false
+	}
+	return s.segments[i].Number, true
+}
+
+// storedBytes is the size of the stream on disk.
+func (s *Stream) storedBytes() (n uint64) {
+	for i := range s.segments {
+		n += s.segments[i].Bytes
+	}
+	return n
+}
+
+// wait blocks until the stream has an event at offset: on disk, or only in
+// memory if sequenced.
+func (s *Stream) wait(ctx context.Context, offset uint64, sequenced bool) error {
+	for {
+		s.mu.Lock()
+		if offset < s.durable || sequenced && offset < s.next {
+			s.mu.Unlock()
+			return nil
+		}
+		moved := listen(&s.durableMoved)
+		if sequenced {
+			moved = listen(&s.sequencedMoved)
+		}
+		s.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.log.failed:
+			return s.log.Err()
+		case <-s.log.closing:
+			return ErrClosed
+		}
+	}
+}
+
+// Pin keeps retention from passing an offset that a processor may have to
+// read again.
+type Pin struct {
+	stream *Stream
+	offset uint64
+	// Pressure receives when retention would like to pass the pin.
+	Pressure chan struct{}
+}
+
+// Pin registers a processor that may read again from offset on. Retention
+// gives way to it for a while, then passes it and counts what was missed.
+func (s *Stream) Pin(name string, offset uint64) *Pin {
+	p := &Pin{stream: s, offset: offset, Pressure: make(chan struct{}, 1)}
+	s.mu.Lock()
+	s.pins[name] = p
+	s.mu.Unlock()
+	return p
+}
+
+// Move sets the offset that is needed from now on.
+func (p *Pin) Move(offset uint64) {
+	p.stream.mu.Lock()
+	p.offset = offset
+	p.stream.mu.Unlock()
+}
+
+// Unpin removes a pin.
+func (s *Stream) Unpin(name string) {
+	s.mu.Lock()
+	delete(s.pins, name)
+	s.mu.Unlock()
+}
