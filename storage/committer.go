@@ -55,12 +55,18 @@ func (l *Log) submit(ctx context.Context, r *request) error {
 }
 
 // stamp sets when events were received.
-func (l *Log) stamp(events []event.Event) {
+func (l *Log) stamp(events []event.Event) event.Time {
 	wall, mono := l.clock.now()
 	for i := range events {
 		events[i].Received, events[i].Mono, events[i].Boot = wall, mono, l.clock.boot
 	}
+	return wall
 }
+
+// SequencedUntil returns a time such that every event received until then has
+// its offset and can be read by a sequenced reader. It is how far a processor
+// may move its clock without events.
+func (l *Log) SequencedUntil() event.Time { return l.queue.before(l.Now) }
 
 // submitAndWait commits a request of the gateway itself and returns when it is
 // on disk.
@@ -189,11 +195,13 @@ func (c *commit) run(batch []*request) {
 		c.entries = append(c.entries, r.sets...)
 		size += int64(r.bytes)
 	}
+	l.queue.sequenced()
 	for _, w := range c.order {
 		c.pack(w)
 	}
 	cursors := l.dirtyCursors(force)
 	if len(batch) == 0 && len(cursors) == 0 {
+		l.queue.sequenced()
 		return
 	}
 	for _, d := range cursors {

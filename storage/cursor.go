@@ -95,7 +95,7 @@ func (c *Cursor) Next(ctx context.Context, l ReadLimits, linger time.Duration) (
 	}
 	for {
 		pos := c.position()
-		if err := c.stream.wait(ctx, pos, false); err != nil {
+		if err := c.stream.Wait(ctx, pos, false); err != nil {
 			return nil, err
 		}
 		if linger > 0 {
@@ -151,7 +151,7 @@ func (c *Cursor) fill(l ReadLimits) {
 func (c *Cursor) linger(ctx context.Context, pos uint64, l ReadLimits, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	err := c.stream.wait(ctx, pos+uint64(l.Events)-1, false)
+	err := c.stream.Wait(ctx, pos+uint64(l.Events)-1, false)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
@@ -248,6 +248,7 @@ type CursorStatus struct {
 	Name     string
 	Attached bool
 	Next     uint64
+	Appended uint64 // events of the stream since its beginning
 	Pending  uint64
 	Oldest   event.Time // when the first pending event came in; 0 if unknown or none
 	Ledger   Ledger
@@ -259,7 +260,8 @@ func (s *Stream) Cursors() map[string]CursorStatus {
 	defer s.mu.Unlock()
 	all := make(map[string]CursorStatus, len(s.cursors))
 	for name, c := range s.cursors {
-		st := CursorStatus{Name: name, Attached: c.attached, Next: c.pos, Pending: s.durable - min(c.pos, s.durable), Ledger: c.saved.Ledger}
+		st := CursorStatus{Name: name, Attached: c.attached, Next: c.pos,
+			Appended: max(s.durable, c.pos) - 1 - s.gap, Pending: s.durable - min(c.pos, s.durable), Ledger: c.saved.Ledger}
 		if st.Pending > 0 {
 			st.Oldest = s.receivedAt(c.pos)
 		}

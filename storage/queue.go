@@ -16,6 +16,7 @@ type request struct {
 	hurry   bool // somebody waits for it before he goes on
 	done    func(error)
 	bytes   int
+	stamped event.Time // receive time of its events
 	// committed is called on the committer's goroutine before done(nil).
 	committed func()
 }
@@ -37,6 +38,7 @@ type queue struct {
 	limit  int
 	hurry  bool
 	closed bool
+	moving event.Time    // receive time of the first request that was taken but has no offsets yet; 0 if none
 	room   chan struct{} // closed and nil when requests were taken; nil while nobody waits
 	filled chan struct{} // capacity 1: something came that the committer should look at
 }
@@ -48,7 +50,7 @@ func newQueue(limit int) *queue {
 // put adds a request, stamping its events with now: the order of the queue is
 // the order of the log, and receive times follow it. A request from a source
 // waits while the queue is full; the gateway's own never do.
-func (q *queue) put(ctx context.Context, r *request, stamp func([]event.Event)) error {
+func (q *queue) put(ctx context.Context, r *request, stamp func([]event.Event) event.Time) error {
 	for i := range r.appends {
 		for k := range r.appends[i].events {
 			r.bytes += r.appends[i].events[k].Size()
@@ -70,7 +72,7 @@ func (q *queue) put(ctx context.Context, r *request, stamp func([]event.Event)) 
 		return ErrClosed
 	}
 	for i := range r.appends {
-		stamp(r.appends[i].events)
+		r.stamped = stamp(r.appends[i].events)
 	}
 	first := len(q.reqs) == 0
 	below := q.bytes < hurryBytes
@@ -158,8 +160,37 @@ func (q *queue) pop() []*request {
 	for _, r := range q.reqs {
 		q.hurry = q.hurry || r.hurry
 	}
+	for _, r := range batch {
+		if r.stamped != 0 {
+			q.moving = r.stamped
+			break
+		}
+	}
 	wake(&q.room)
 	return batch
+}
+
+// sequenced says that all requests taken have their offsets, or are refused.
+func (q *queue) sequenced() {
+	q.mu.Lock()
+	q.moving = 0
+	q.mu.Unlock()
+}
+
+// before returns a time such that every event received until then has its
+// offset; now is the clock.
+func (q *queue) before(now func() event.Time) event.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.moving != 0 {
+		return q.moving - 1
+	}
+	for _, r := range q.reqs {
+		if r.stamped != 0 {
+			return r.stamped - 1
+		}
+	}
+	return now()
 }
 
 // putBack returns requests that cannot be committed yet to the head of the queue.

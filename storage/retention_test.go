@@ -51,7 +51,7 @@ func TestAFullStreamDropsTheOldestAndTheDiskStaysBounded(t *testing.T) {
 	cursor := l.Stream("events").Cursor("cloud", StartOldest)
 	bound := limit + limit/4 + limit/4 + limit/16 + 64<<20 // both streams × 1.25, and 64 MB
 	var worst int64
-	random := rand.NewChaCha8([32]byte{1})
+	random := newNoise()
 	const size, batch = 16 << 10, 16
 	pauses := time.Duration(0)
 	window := make(chan struct{}, 8)

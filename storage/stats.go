@@ -11,6 +11,7 @@ type stats struct {
 	commits atomic.Uint64
 	bytes   atomic.Uint64 // of events, before compression
 	refused atomic.Uint64 // appends refused for want of disk space
+	total   atomic.Int64  // of all commits, in nanoseconds
 	// latency of commits: bucket i holds those of [2^(i-1), 2^i) µs, in
 	// quarters of a power of two, see bucket.
 	latency [32 * 4]atomic.Uint64
@@ -19,6 +20,7 @@ type stats struct {
 func (s *stats) commit(d time.Duration, bytes int64) {
 	s.commits.Add(1)
 	s.bytes.Add(uint64(bytes))
+	s.total.Add(int64(d))
 	s.latency[bucket(d)].Add(1)
 }
 
@@ -38,6 +40,7 @@ type Stats struct {
 	Commits uint64
 	Bytes   uint64        // of events, before compression
 	Refused uint64        // appends that found the disk full
+	Total   time.Duration // spent in commits
 	P50     time.Duration // of one commit, sync included; within a quarter
 	P99     time.Duration
 	Free    int64 // bytes free on the store's file system
@@ -49,7 +52,8 @@ type Stats struct {
 func (l *Log) Stats() Stats {
 	s := Stats{
 		Commits: l.stats.commits.Load(), Bytes: l.stats.bytes.Load(), Refused: l.stats.refused.Load(),
-		Free: l.space.free.Load(), Full: l.space.full.Load(),
+		Total: time.Duration(l.stats.total.Load()),
+		Free:  l.space.free.Load(), Full: l.space.full.Load(),
 	}
 	l.queue.mu.Lock()
 	s.Waiting = l.queue.bytes

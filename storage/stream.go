@@ -174,9 +174,9 @@ func (s *Stream) storedBytes() (n uint64) {
 	return n
 }
 
-// wait blocks until the stream has an event at offset: on disk, or only in
+// Wait blocks until the stream has an event at offset: on disk, or only in
 // memory if sequenced.
-func (s *Stream) wait(ctx context.Context, offset uint64, sequenced bool) error {
+func (s *Stream) Wait(ctx context.Context, offset uint64, sequenced bool) error {
 	for {
 		s.mu.Lock()
 		if offset < s.durable || sequenced && offset < s.next {
@@ -231,4 +231,32 @@ func (s *Stream) Unpin(name string) {
 	s.mu.Lock()
 	delete(s.pins, name)
 	s.mu.Unlock()
+}
+
+// Max is the stream's limit in bytes.
+func (s *Stream) Max() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opt.Max
+}
+
+// StreamStatus is a stream as the operator sees it.
+type StreamStatus struct {
+	Name        string
+	First, Next uint64 // Next is the first offset that is not on disk
+	Gap         uint64 // offsets that a repair has skipped
+	Damaged     uint64 // events that readers could not read
+	Bytes       uint64
+	Max         int64
+	Keep        time.Duration
+}
+
+// Status returns a snapshot of the stream.
+func (s *Stream) Status() StreamStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return StreamStatus{
+		Name: s.name, First: s.first, Next: s.durable, Gap: s.gap, Damaged: s.damaged,
+		Bytes: s.storedBytes(), Max: s.opt.Max, Keep: s.opt.Keep,
+	}
 }

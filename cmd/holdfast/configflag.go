@@ -1,0 +1,70 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/gateway"
+	"holdfast/gateway/ops"
+)
+
+// defaultConfig is where a service has its configuration.
+const defaultConfig = "/etc/holdfast/holdfast.yaml"
+
+// configFlag is --config: the files of one configuration.
+type configFlag struct{ paths []string }
+
+func (c *configFlag) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&c.paths, "config", "c", nil,
+		"configuration `FILE`, may be repeated (default $HOLDFAST_CONFIG, else "+defaultConfig+")")
+	cmd.MarkFlagFilename("config", "yaml", "yml")
+}
+
+// given reports whether the user named a configuration.
+func (c *configFlag) given() bool {
+	return len(c.paths) > 0 || os.Getenv("HOLDFAST_CONFIG") != ""
+}
+
+// files returns the files of the configuration.
+func (c *configFlag) files() []string {
+	if len(c.paths) > 0 {
+		return c.paths
+	}
+	if env := os.Getenv("HOLDFAST_CONFIG"); env != "" {
+		return filepath.SplitList(env)
+	}
+	return []string{defaultConfig}
+}
+
+// load reads the configuration; the error is config.Errors.
+func (c *configFlag) load() (*gateway.Config, error) {
+	return gateway.Load(c.files(), parts())
+}
+
+// gatewayFlags say which running gateway a command talks to.
+type gatewayFlags struct {
+	config configFlag
+	socket string
+}
+
+func (g *gatewayFlags) register(cmd *cobra.Command) {
+	g.config.register(cmd)
+	cmd.Flags().StringVar(&g.socket, "socket", "",
+		"control socket of the gateway, `PATH` (default: where the configuration and the environment say)")
+	cmd.MarkFlagFilename("socket", "sock")
+}
+
+// client returns a client for the gateway. A configuration with mistakes does
+// not keep the user from asking the gateway that runs.
+func (g *gatewayFlags) client() *ops.Client {
+	if g.socket != "" {
+		return ops.NewClient(g.socket)
+	}
+	store := ""
+	if cfg, err := g.config.load(); err == nil {
+		store = cfg.Store.Path
+	}
+	return ops.NewClient(ops.SocketPaths(store)...)
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"holdfast/gateway/ops"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"holdfast": main})
+}
+
+// The scripts run the real command. Beside the usual commands they have
+//
+//	exits CODE COMMAND ARG...    the command must end with this exit code
+//	until COMMAND ARG...         run it again and again until it succeeds
+//	ready                        wait for the gateway, set $MQTT and $HTTP to its addresses
+//	get PATH                     print what the gateway serves there over HTTP
+func TestCommandLine(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			// Nothing of the machine that the tests run on.
+			e.Setenv("XDG_RUNTIME_DIR", e.WorkDir+"/run")
+			for _, name := range []string{"RUNTIME_DIRECTORY", "HOLDFAST_CONFIG", "HOLDFAST_LOG", "HOLDFAST_PASSWORD"} {
+				e.Setenv(name, "")
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			"until": until,
+			"ready": ready,
+			"get":   get,
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND ARG...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := err.(*exec.ExitError)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: until COMMAND ARG...")
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s: still failing: %v", strings.Join(args, " "), err)
+		}
+		time.Sleep(20 * time.Millisecond) // the process has no event to wait for
+	}
+}
+
+func ready(ts *testscript.TestScript, _ bool, _ []string) {
+	client := ops.NewClient(ts.MkAbs("run/holdfast/" + ops.SocketName))
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		st, err := client.Status(context.Background())
+		if err == nil && len(st.MQTT.Listen) > 0 {
+			ts.Setenv("MQTT", st.MQTT.Listen[0])
+			ts.Setenv("HTTP", st.HTTP)
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the gateway did not come up: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond) // another process has no event to wait for
+	}
+}
+
+func get(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: get PATH")
+	}
+	resp, err := http.Get("http://" + ts.Getenv("HTTP") + args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	_, err = io.Copy(ts.Stdout(), resp.Body)
+	ts.Check(err)
+	if ok := resp.StatusCode == http.StatusOK; ok == neg {
+		ts.Fatalf("%s answers %s", args[0], resp.Status)
+	}
+}

@@ -1,0 +1,368 @@
+// Package broker is the MQTT server of the gateway, for MQTT 3.1.1 and 5. What
+// clients publish goes to the log and is acknowledged when it is on disk; what
+// the log has committed is routed to subscribers.
+//
+// mochi-mqtt serves everything but PUBLISH: connection life cycle, packet
+// codec, subscriptions and sessions. The broker reads each socket itself,
+// takes the PUBLISH packets out of the stream, gives mochi only packets that
+// are well formed, and writes to subscribers past mochi's queues. This package
+// is the only importer of mochi.
+//
+// Clients may not publish to topics that begin with $: with MQTT 5 such a
+// message is refused with reason 0x87, with 3.1.1, which has no refusal, the
+// client is disconnected.
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+
+	"holdfast/gateway/event"
+)
+
+// ErrRefused is wrapped by errors of Emit that mean "not now": the log is
+// full, say. The client is told so and may send the message again; any other
+// error disconnects it.
+var ErrRefused = errors.New("message refused")
+
+var (
+	errNoConnect = errors.New("no CONNECT in time")
+	errSilent    = errors.New("nothing heard for one and a half times the keep alive")
+	errSlow      = errors.New("the client does not read what it is sent")
+)
+
+// Batch is what one client published in one go, in order.
+type Batch struct {
+	Client string
+	Events []event.Event
+	// Hold are the QoS 2 packet identifiers of the client taken with these
+	// events. They are committed with them, and stay until Release.
+	Hold []uint16
+	// Hurry says that the client waits for this acknowledgement before it
+	// sends anything else, so that waiting for more to commit gains nothing.
+	Hurry bool
+}
+
+// Options configure a broker. Emit is required.
+type Options struct {
+	// Listen has the TCP addresses to listen on, host:port.
+	Listen []string
+	// Authenticate reports whether user name and password of a client are
+	// right. It may be slow and is called concurrently. With nil, clients on
+	// loopback addresses are let in, others only if AllowAnonymous is set.
+	Authenticate func(user string, password []byte) bool
+	// AllowAnonymous lets in clients that give no user name.
+	AllowAnonymous bool
+
+	MaxPacket      int // bytes of the largest packet taken; default 1 MiB
+	MaxClients     int // default 10,000
+	ReceiveMaximum int // unacknowledged messages that an MQTT 5 client may have sent; default 1024
+	MaxInflight    int // messages kept for one subscriber's session; default 4096
+	MaxQueued      int // bytes queued for one subscriber before it is disconnected; default 4 MiB
+
+	Logger *slog.Logger // default: none
+
+	// Emit takes a batch into the log, under the contract of [event.Emit].
+	// It is called from one goroutine per client, concurrently.
+	Emit func(b Batch, done func(error)) error
+	// Release forgets QoS 2 packet identifiers of a client; done, with the
+	// contract of Emit, says that this is on disk. Order with Emit of the same
+	// client must be kept. nil: they are not on disk.
+	Release func(client string, ids []uint16, done func(error)) error
+	// Held returns the QoS 2 packet identifiers that were on disk for a client
+	// when the broker was started. nil: none.
+	Held func(client string) []uint16
+}
+
+// Stats count what a broker did since it was made.
+type Stats struct {
+	Clients    int    // connected now
+	Received   uint64 // messages handed to Emit, wills among them
+	Refused    uint64 // messages that Emit or the broker refused
+	Duplicates uint64 // repeated QoS 2 messages, answered without an event
+	Delivered  uint64 // messages queued for connected subscribers
+	Dropped    uint64 // messages that a subscriber was too slow for
+	Violations uint64 // connections closed for a breach of the protocol
+}
+
+// Broker is an MQTT server. Its methods may be called concurrently, except
+// Route, which has one caller at a time.
+type Broker struct {
+	opt            Options
+	log            *slog.Logger
+	server         *mqtt.Server
+	maxPacket      int
+	maxQueued      int
+	maxInflight    int
+	receiveMaximum int
+	listeners      []net.Listener
+	wg             sync.WaitGroup // all goroutines of the broker
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	sessions map[string]*session
+	recalled map[string]bool      // clients whose held identifiers were read from disk
+	said     map[string]time.Time // what was logged lately
+	closed   bool
+
+	intake  sync.RWMutex // held for reading around Emit and Release
+	stopped bool         // guarded by intake
+
+	route routing
+	count struct {
+		received, refused, duplicates  atomic.Uint64
+		delivered, dropped, violations atomic.Uint64
+	}
+}
+
+// New returns a broker that does nothing before Start.
+func New(o Options) (*Broker, error) {
+	if o.Emit == nil {
+		return nil, errors.New("new broker: Options.Emit is required")
+	}
+	or := func(v *int, def int) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	or(&o.MaxPacket, 1<<20)
+	or(&o.MaxClients, 10_000)
+	or(&o.ReceiveMaximum, 1024)
+	or(&o.MaxInflight, 4096)
+	or(&o.MaxQueued, 4<<20)
+	if o.ReceiveMaximum > 65535 || o.MaxInflight > 32768 || o.MaxPacket > 256<<20 {
+		return nil, errors.New("new broker: ReceiveMaximum is at most 65535, MaxInflight 32768, MaxPacket 256 MiB")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{
+		opt:            o,
+		log:            o.Logger,
+		maxPacket:      o.MaxPacket,
+		maxQueued:      o.MaxQueued,
+		maxInflight:    o.MaxInflight,
+		receiveMaximum: o.ReceiveMaximum,
+		conns:          make(map[*conn]struct{}),
+		sessions:       make(map[string]*session),
+		recalled:       make(map[string]bool),
+		said:           make(map[string]time.Time),
+	}
+	b.server = newServer(o)
+	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
+		return nil, fmt.Errorf("new broker: %w", err)
+	}
+	return b, nil
+}
+
+// Start binds all listeners and accepts clients. If one address cannot be
+// bound, none is served.
+func (b *Broker) Start() error {
+	for _, addr := range b.opt.Listen {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			for _, l := range b.listeners {
+				_ = l.Close()
+			}
+			b.listeners = nil
+			return fmt.Errorf("listen for mqtt on %s: %w", addr, err)
+		}
+		b.listeners = append(b.listeners, l)
+	}
+	if err := b.server.Serve(); err != nil {
+		return fmt.Errorf("start mqtt: %w", err)
+	}
+	for _, l := range b.listeners {
+		b.wg.Add(1)
+		go b.accept(l)
+	}
+	return nil
+}
+
+// Addrs returns the addresses that Start bound, in the order of
+// Options.Listen.
+func (b *Broker) Addrs() []net.Addr {
+	var addrs []net.Addr
+	for _, l := range b.listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
+func (b *Broker) accept(l net.Listener) {
+	defer b.wg.Done()
+	for pause := time.Duration(0); ; {
+		socket, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // out of file descriptors, for instance
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			b.say("accept mqtt connections", l.Addr().String(), err)
+			time.Sleep(pause)
+			continue
+		}
+		pause = 0
+		c := newConn(b, socket)
+		if !b.enter(c) {
+			_ = socket.Close()
+			continue
+		}
+		go b.serve(c, l.Addr().String())
+	}
+}
+
+// enter counts a connection in. Half as many again as MaxClients may be open,
+// for those that have not said who they are.
+func (b *Broker) enter(c *conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || len(b.conns) >= b.opt.MaxClients+b.opt.MaxClients/2+16 {
+		return false
+	}
+	b.conns[c] = struct{}{}
+	b.wg.Add(1)
+	return true
+}
+
+// serve is the life of a connection.
+func (b *Broker) serve(c *conn, listener string) {
+	defer b.wg.Done()
+	err := b.establish(c, listener)
+	b.log.Debug("mqtt connection ended", "remote", c.RemoteAddr().String(), "err", err)
+	b.detach(c)
+	c.finish()
+	b.mu.Lock()
+	delete(b.conns, c)
+	b.mu.Unlock()
+}
+
+// establish runs mochi on the connection until it ends. A panic there costs
+// this connection only.
+func (b *Broker) establish(c *conn, listener string) (err error) {
+	defer func() {
+		if c.routeHeld {
+			c.routeHeld = false
+			b.route.Unlock()
+		}
+		if r := recover(); r != nil {
+			b.log.Error("mqtt connection failed", "remote", c.RemoteAddr().String(),
+				"err", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return b.server.EstablishConnection(listener, c)
+}
+
+// StopIntake stops accepting clients and reading from them. When it returns,
+// Emit and Release are not called any more; acknowledgements of what was
+// emitted are still sent.
+func (b *Broker) StopIntake() {
+	for _, l := range b.listeners {
+		_ = l.Close()
+	}
+	for _, c := range b.all() {
+		c.pause()
+	}
+	b.intake.Lock()
+	b.stopped = true
+	b.intake.Unlock()
+	for _, c := range b.all() { // accepted in the meantime
+		c.pause()
+	}
+}
+
+func (b *Broker) all() []*conn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	conns := make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+// enterIntake allows a call of Emit or Release until leaveIntake, or forbids
+// it for good.
+func (b *Broker) enterIntake() bool {
+	b.intake.RLock()
+	if b.stopped {
+		b.intake.RUnlock()
+		return false
+	}
+	return true
+}
+
+func (b *Broker) leaveIntake() { b.intake.RUnlock() }
+
+// Close stops the intake, disconnects all clients and waits until every
+// goroutine of the broker has ended, which takes at most a few seconds.
+// Acknowledgements that Emit has not granted by then are not sent. Wills are
+// not published: the server goes, not the clients.
+func (b *Broker) Close() error {
+	b.StopIntake()
+	b.mu.Lock()
+	again := b.closed
+	b.closed = true
+	for _, s := range b.sessions {
+		s.mu.Lock()
+		s.cancelWill()
+		s.mu.Unlock()
+	}
+	b.mu.Unlock()
+	for _, c := range b.all() {
+		c.disconnect(codeShuttingDown)
+	}
+	b.wg.Wait()
+	if again {
+		return nil
+	}
+	// mochi has no listeners and no clients of its own to wait for, so that
+	// its deadlock in closing them cannot happen.
+	return b.server.Close()
+}
+
+// Stats returns the counters.
+func (b *Broker) Stats() Stats {
+	return Stats{
+		Clients:    int(atomic.LoadInt64(&b.server.Info.ClientsConnected)),
+		Received:   b.count.received.Load(),
+		Refused:    b.count.refused.Load(),
+		Duplicates: b.count.duplicates.Load(),
+		Delivered:  b.count.delivered.Load(),
+		Dropped:    b.count.dropped.Load(),
+		Violations: b.count.violations.Load(),
+	}
+}
+
+func (b *Broker) countReceived(n int) {
+	b.count.received.Add(uint64(n))
+	atomic.AddInt64(&b.server.Info.MessagesReceived, int64(n))
+	atomic.AddInt64(&b.server.Info.PacketsReceived, int64(n))
+}
+
+// say logs a warning about a client, at most one a minute of a kind.
+func (b *Broker) say(what, client string, err error) {
+	now, key := time.Now(), what+"\x00"+client
+	b.mu.Lock()
+	last, ok := b.said[key]
+	quiet := ok && now.Sub(last) < time.Minute
+	if !quiet {
+		if len(b.said) >= 1024 {
+			clear(b.said)
+		}
+		b.said[key] = now
+	}
+	b.mu.Unlock()
+	if !quiet {
+		b.log.Warn(what, "client", client, "err", err)
+	}
+}

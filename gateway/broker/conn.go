@@ -1,0 +1,381 @@
+package broker
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+)
+
+const (
+	idleBuffer  = 1 << 10  // read buffer of a connection with little to say
+	busyBuffer  = 32 << 10 // and of one that fills it; larger packets get more
+	quietReads  = 64       // so many small reads make a busy connection idle again
+	keptOut     = 4 << 10  // write buffers above this size are given back
+	maxUncommit = 8192     // messages of one client that may wait for the log
+
+	connectTimeout = 10 * time.Second // for the whole CONNECT
+	writeTimeout   = 10 * time.Second // for a client that does not read
+	closeTimeout   = 3 * time.Second  // for the last bytes to a client
+	drainTimeout   = 500 * time.Millisecond
+)
+
+var longAgo = time.Unix(1, 0)
+
+// conn stands between a client's socket and mochi. mochi reads from it what
+// is left after the broker has taken the PUBLISH and PUBREL packets for
+// itself, one packet at a time, so that mochi never holds a PUBLISH in its own
+// buffer. What mochi or the broker write is queued, in order and in whole
+// packets, and sent by a goroutine that lives as long as the queue has
+// something: nobody who writes ever waits for the client.
+type conn struct {
+	net.Conn // the socket
+	b        *Broker
+
+	// Set while the session is established, constant from then on.
+	cl      *mqtt.Client
+	session *session
+	v5      bool
+	ends    bool // the session ends with the connection (until DISCONNECT says otherwise)
+	will    *will
+	limit   int // largest packet that the client takes, 0 if it did not say
+
+	// Owned by the goroutine that reads.
+	buf       []byte
+	r, w      int               // unread bytes are buf[r:w]
+	need      int               // size of the packet that is incomplete at buf[r:]
+	pass      []byte            // rest of the packet that mochi is reading
+	quiet     int               // small reads in a row
+	topics    map[string]string // topic names seen, so that a steady publisher costs no allocation
+	aliases   []string          // topic aliases of the client
+	keepAlive time.Duration     // time without a packet after which it is gone; 0 for ever
+	refreshed time.Time         // when the read deadline was set
+	heard     bool              // a packet came since
+	connected bool              // CONNECT has been passed on
+	bye       bool              // the client has taken its leave
+	gone      bool              // the client's end is closed
+	noWill    bool              // DISCONNECT said that there is to be none
+	granting  []grant           // subscriptions of the SUBSCRIBE that mochi works on
+	routeHeld bool              // this goroutine holds Broker.route
+
+	mu       sync.Mutex
+	changed  sync.Cond // on mu: bytes were sent, a batch was committed, or the end is near
+	out      []byte    // whole packets for the client
+	spare    []byte
+	flushing bool
+	serving  bool // the session is established
+	paused   bool // nothing more is read
+	closing  bool // nothing more is read or queued
+	sendBy   time.Time
+	kill     *time.Timer
+	last     *flight // the newest batch that is not committed
+	free     []*flight
+	flights  int
+	pending  int       // messages with an acknowledgement to come that are not committed
+	unacked  int       // messages that count against the receive maximum
+	acked    time.Time // last acknowledgement
+}
+
+func newConn(b *Broker, socket net.Conn) *conn {
+	c := &conn{Conn: socket, b: b, buf: make([]byte, idleBuffer)}
+	c.changed.L = &c.mu
+	_ = socket.SetReadDeadline(time.Now().Add(connectTimeout))
+	return c
+}
+
+// Read gives mochi the next bytes of the next packet that is for it, and
+// handles all packets before that.
+func (c *conn) Read(p []byte) (int, error) {
+	for len(c.pass) == 0 {
+		if err := c.next(); err != nil {
+			c.endWith(err)
+			return 0, err
+		}
+	}
+	n := copy(p, c.pass)
+	c.pass = c.pass[n:]
+	return n, nil
+}
+
+// endWith closes the connection after what Read met.
+func (c *conn) endWith(err error) {
+	var v *violation
+	switch {
+	case errors.As(err, &v):
+		c.b.count.violations.Add(1)
+		c.b.say("mqtt protocol violation", c.name(), v)
+		c.disconnect(v.code)
+	case errors.Is(err, errSilent):
+		c.disconnect(codeKeepAlive)
+	}
+}
+
+// name is what the log calls the client.
+func (c *conn) name() string {
+	if c.cl != nil && c.cl.ID != "" {
+		return c.cl.ID
+	}
+	host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+	return host
+}
+
+// next reads until there is a packet for mochi.
+func (c *conn) next() error {
+	for {
+		if err := c.take(); err != nil || len(c.pass) > 0 {
+			return err
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// fill reads what the socket has, at least one byte.
+func (c *conn) fill() error {
+	for {
+		if err := c.ready(); err != nil {
+			return err
+		}
+		c.makeRoom()
+		n, err := c.Conn.Read(c.buf[c.w:])
+		c.w += n
+		switch {
+		case n >= idleBuffer:
+			c.quiet = 0
+			return nil
+		case n > 0:
+			c.quiet++
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			c.mu.Lock()
+			called := c.paused || c.closing
+			c.mu.Unlock()
+			if called {
+				continue // ready knows what to do
+			}
+			if c.connected {
+				return errSilent
+			}
+			return errNoConnect
+		case err != nil:
+			c.gone = true
+			return err
+		}
+	}
+}
+
+// ready waits until more may be read: not while the client leaves what it is
+// sent unread, nor while it has too much waiting for the log.
+func (c *conn) ready() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.closing && (c.paused || c.pending >= maxUncommit || len(c.out) > c.b.maxQueued/4) {
+		c.changed.Wait()
+		c.heard = true // the wait is not the client's silence
+	}
+	if c.closing {
+		return net.ErrClosed
+	}
+	if c.heard && c.serving {
+		// Moving a deadline costs a timer operation, so it is done only when
+		// it is worth it, and the deadline allows for that.
+		c.heard = false
+		now, slack := time.Now(), c.keepAlive/16
+		if c.keepAlive > 0 && now.Sub(c.refreshed) >= slack {
+			c.refreshed = now
+			_ = c.Conn.SetReadDeadline(now.Add(c.keepAlive + slack))
+		}
+	}
+	return nil
+}
+
+// makeRoom leaves free space in the buffer, which grows only as bytes arrive,
+// whatever the length that a packet claims to have.
+func (c *conn) makeRoom() {
+	used, full, size := c.w-c.r, c.w == len(c.buf), len(c.buf)
+	switch {
+	case used == size:
+		size = max(min(4*size, busyBuffer), min(2*size, c.need))
+	case full && size < busyBuffer:
+		size = min(4*size, busyBuffer) // there was more to read
+	case used == 0 && size > busyBuffer:
+		size = busyBuffer
+	case used == 0 && size > idleBuffer && c.quiet > quietReads:
+		size = idleBuffer
+	}
+	switch {
+	case size != len(c.buf):
+		buf := make([]byte, size)
+		copy(buf, c.buf[c.r:c.w])
+		c.buf = buf
+	case used == 0 || full:
+		copy(c.buf, c.buf[c.r:c.w])
+	default:
+		return
+	}
+	c.r, c.w = 0, used
+}
+
+// serve begins the work of an established session.
+func (c *conn) serve(keepAlive uint16) {
+	c.keepAlive = time.Duration(keepAlive) * time.Second * 3 / 2 // [MQTT-3.1.2-22]
+	c.refreshed = time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.serving = true
+	if c.closing || c.paused {
+		return
+	}
+	if c.keepAlive > 0 {
+		_ = c.Conn.SetReadDeadline(c.refreshed.Add(c.keepAlive + c.keepAlive/16))
+	} else {
+		_ = c.Conn.SetReadDeadline(time.Time{})
+	}
+}
+
+// SetDeadline does nothing: mochi computes the keep alive in 16 bits, and
+// does not see the packets that are taken before it.
+func (c *conn) SetDeadline(time.Time) error { return nil }
+
+// Write queues packets of mochi. Once the session is established it never
+// waits, for mochi holds a lock meanwhile that others need; before that, when
+// mochi sends what an earlier connection left unacknowledged, it waits for
+// room.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.v5 && c.session != nil && len(p) == 2 && p[0] == typeDisconnect<<4 {
+		return len(p), nil // 3.1.1 has no DISCONNECT from the server
+	}
+	for !c.serving && !c.closing && len(c.out) > c.b.maxQueued/2 {
+		c.changed.Wait()
+	}
+	if c.closing {
+		return 0, net.ErrClosed
+	}
+	if len(c.out) > 0 && len(c.out)+len(p) > c.b.maxQueued {
+		c.close()
+		return 0, errSlow
+	}
+	c.out = append(c.out, p...)
+	c.flush()
+	return len(p), nil
+}
+
+// flush sees to it that c.out is sent. The caller holds c.mu.
+func (c *conn) flush() {
+	if !c.flushing && len(c.out) > 0 {
+		c.flushing = true
+		c.b.wg.Add(1)
+		go c.send()
+	}
+}
+
+// send writes the queue to the socket until it is empty.
+func (c *conn) send() {
+	defer c.b.wg.Done()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > 0 {
+		buf := c.out
+		c.out, c.spare = c.spare[:0], nil
+		c.mu.Unlock()
+		if now := time.Now(); c.sendBy.Sub(now) < writeTimeout/2 {
+			c.sendBy = now.Add(writeTimeout)
+			_ = c.Conn.SetWriteDeadline(c.sendBy)
+		}
+		_, err := c.Conn.Write(buf)
+		c.mu.Lock()
+		c.spare = buf[:0]
+		c.changed.Broadcast()
+		if err != nil {
+			c.out = nil
+			c.close()
+		}
+	}
+	if cap(c.out) > keptOut {
+		c.out = nil
+	}
+	if cap(c.spare) > keptOut {
+		c.spare = nil
+	}
+	c.flushing = false
+	c.changed.Broadcast()
+}
+
+// Close ends the connection without waiting: what is queued is still sent,
+// for at most closeTimeout, and the goroutine that reads is called back.
+func (c *conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.close()
+	return nil
+}
+
+func (c *conn) close() {
+	if c.closing {
+		return
+	}
+	c.closing = true
+	c.kill = time.AfterFunc(closeTimeout, func() { _ = c.Conn.Close() })
+	_ = c.Conn.SetReadDeadline(longAgo)
+	c.changed.Broadcast()
+}
+
+// disconnect closes the connection, with the reason to a client that can read
+// one.
+func (c *conn) disconnect(reason byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
+	if c.v5 && c.serving {
+		c.out = appendDisconnect(c.out, reason)
+		c.flush()
+	}
+	c.close()
+}
+
+// pause stops reading for good. Acknowledgements are still sent.
+func (c *conn) pause() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.paused && !c.closing {
+		c.paused = true
+		_ = c.Conn.SetReadDeadline(longAgo)
+	}
+}
+
+// takenOver lets a waiting Write go on: another connection is about to send
+// its last packet through it.
+func (c *conn) takenOver() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.serving = true
+	c.changed.Broadcast()
+}
+
+// finish releases the socket after mochi has left the connection. It waits
+// until the queue is sent, and then shortly for the client to close first:
+// closing with unread bytes would reset the connection, and the client might
+// never see the reason.
+func (c *conn) finish() {
+	c.mu.Lock()
+	c.close()
+	for c.flushing {
+		c.changed.Wait()
+	}
+	c.mu.Unlock()
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && !c.bye && !c.gone && half.CloseWrite() == nil {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(drainTimeout))
+		_, _ = io.CopyN(io.Discard, c.Conn, 1<<20)
+	}
+	c.kill.Stop()
+	_ = c.Conn.Close()
+}

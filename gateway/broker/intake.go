@@ -1,0 +1,488 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"time"
+
+	"holdfast/gateway/event"
+)
+
+const (
+	maxAlias   = 32  // topic aliases that a client may use
+	maxInterns = 256 // topic names remembered for a connection
+	hurryTime  = 5 * time.Millisecond
+)
+
+// take handles the packets at the start of the buffer: those that are the
+// broker's own business as one run, others by handing them to mochi, one at a
+// time. It returns when more bytes are needed or mochi has something to read.
+func (c *conn) take() error {
+	c.need = 0
+	for c.r < c.w {
+		b := c.buf[c.r:c.w]
+		h, whole, err := c.frame(b)
+		if err != nil || !whole {
+			return err
+		}
+		c.heard = true
+		if !own(h.kind()) {
+			return c.handOver(h, b[:h.total()])
+		}
+		end, n := h.total(), 0
+		for at := 0; ; at, end = end, end+h.total() {
+			if b[at]>>4 == typePublish {
+				n++
+			}
+			if h, whole, err = c.frame(b[end:]); !whole || err != nil || !own(h.kind()) {
+				break // the next call finds the same, once these are taken
+			}
+		}
+		c.r += end
+		if err := c.takeRun(b[:end], n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own tells the packets that mochi never sees.
+func own(kind byte) bool {
+	return kind == typePublish || kind == typePubrel || kind == typePingreq
+}
+
+// frame measures the packet at the start of b and checks what its header
+// tells, before memory is reserved for it.
+func (c *conn) frame(b []byte) (h header, whole bool, err error) {
+	if len(b) > 0 {
+		switch first := b[0]; {
+		case c.connected:
+			err = checkHeader(first, c.v5)
+		case first != typeConnect<<4:
+			err = protocolError("the first packet is not a CONNECT") // [MQTT-3.1.0-1]
+		}
+		if err != nil {
+			return h, false, err
+		}
+	}
+	h, ok, err := readHeader(b)
+	if err != nil || !ok {
+		return h, false, err
+	}
+	if h.total() > c.b.maxPacket {
+		return h, false, &violation{codeTooLarge, "packet larger than the maximum packet size"}
+	}
+	c.need = h.total()
+	return h, len(b) >= h.total(), nil
+}
+
+// handOver gives mochi a packet that is safe for it.
+func (c *conn) handOver(h header, p []byte) (err error) {
+	body := p[h.size:]
+	switch h.kind() {
+	case typeConnect:
+		c.connected = true
+	case typeSubscribe, typeUnsubscribe:
+		err = checkSubscribe(h.kind(), body, c.v5)
+	case typePuback, typePubrec, typePubcomp:
+		err = checkAck(body, c.v5)
+	case typeDisconnect:
+		var reason byte
+		reason, err = checkDisconnect(body, c.v5)
+		c.bye = err == nil
+		c.noWill = err == nil && reason == codeSuccess // [MQTT-3.14.4-3]
+	}
+	if err == nil {
+		c.pass = p
+		c.r += len(p)
+	}
+	return err
+}
+
+// flight is a batch of a client on its way to the disk, and the
+// acknowledgements that it will be answered with.
+type flight struct {
+	c       *conn
+	acks    []ack
+	pending int // messages at QoS 1 and 2 in it
+	once    int // of these, at QoS 1
+	events  int
+	quota   int         // how many messages at QoS 1 and 2 there may be
+	done    func(error) // finish, bound once
+}
+
+// takeRun handles a run of whole packets, n of them PUBLISH. All messages go
+// to the log in one batch. Messages before a violation count.
+func (c *conn) takeRun(run []byte, n int) error {
+	var (
+		f       = c.newFlight()
+		batch   = Batch{Client: c.cl.ID}
+		release []uint16
+		total   int
+		pings   int
+		bad     error
+		now     = time.Now()
+	)
+	if n > 0 {
+		batch.Events = make([]event.Event, 0, n)
+		f.quota = c.quota()
+	}
+	for len(run) > 0 && bad == nil {
+		h, _, _ := readHeader(run)
+		body := run[h.size:h.total()]
+		run = run[h.total():]
+		switch h.kind() {
+		case typePublish:
+			var size int
+			size, bad = c.takePublish(&batch, f, h.first, body)
+			total += size
+		case typePubrel:
+			if bad = checkAck(body, c.v5); bad == nil {
+				release = append(release, binary.BigEndian.Uint16(body))
+			}
+		case typePingreq:
+			if pings++; len(body) > 0 {
+				bad = malformed("PINGREQ with a body")
+			}
+		}
+	}
+	gather(batch.Events, total, event.At(now))
+	if pings > 0 {
+		c.pong(pings)
+	}
+	if err := c.emit(batch, f, now); err != nil {
+		return err
+	}
+	if len(release) > 0 {
+		if err := c.release(release); err != nil {
+			return err
+		}
+	}
+	return bad
+}
+
+// gather moves payloads out of the read buffer into memory that belongs to
+// the batch.
+func gather(events []event.Event, total int, now event.Time) {
+	arena := make([]byte, 0, total)
+	keep := func(b []byte) []byte {
+		at := len(arena)
+		arena = append(arena, b...)
+		return arena[at:len(arena):len(arena)]
+	}
+	for i := range events {
+		e := &events[i]
+		e.Received = now
+		e.Payload = keep(e.Payload)
+		if e.Properties != nil && e.Properties.CorrelationData != nil {
+			e.Properties.CorrelationData = keep(e.Properties.CorrelationData)
+		}
+	}
+}
+
+// takePublish adds one PUBLISH to the batch and what it is to be answered to
+// the flight, and returns the bytes that gather has to move.
+func (c *conn) takePublish(batch *Batch, f *flight, first byte, body []byte) (size int, err error) {
+	p, err := parsePublish(first, body, c.v5)
+	if err != nil {
+		return 0, err
+	}
+	var props properties
+	if len(p.props) > 0 {
+		if props, err = parseProperties(p.props, publishProps); err != nil {
+			return 0, err
+		}
+	}
+	topic, err := c.topic(p.topic, &props)
+	if err != nil {
+		return 0, err
+	}
+	if topic[0] == '$' { // for the broker's own topics
+		if !c.v5 {
+			return 0, &violation{codeNotAuthorized, "PUBLISH to a topic that begins with $"}
+		}
+		c.b.count.refused.Add(1)
+		f.answer(p, codeNotAuthorized)
+		return 0, nil
+	}
+	if p.qos > 0 && f.pending >= f.quota { // [MQTT-3.3.4-9]
+		return 0, &violation{codeReceiveMaximum, "more unacknowledged messages than the receive maximum"}
+	}
+	if p.qos == 2 && !c.session.take(c, p.id, p.dup) {
+		c.b.count.duplicates.Add(1)
+		f.answer(p, codeSuccess)
+		return 0, nil
+	}
+	f.answer(p, codeSuccess)
+	switch p.qos {
+	case 1:
+		f.pending++
+		f.once++
+	case 2:
+		f.pending++
+		batch.Hold = append(batch.Hold, p.id)
+	}
+	batch.Events = append(batch.Events, event.Event{
+		Topic:   topic,
+		Source:  "mqtt",
+		Client:  batch.Client,
+		Payload: p.payload,
+		QoS:     p.qos,
+		Retain:  p.retain,
+	})
+	size = len(p.payload)
+	if props.seen&^(1<<propTopicAlias) != 0 {
+		props.moveTo(&batch.Events[len(batch.Events)-1])
+		size += len(props.correlation)
+	}
+	return size, nil
+}
+
+// answer notes the acknowledgement of a PUBLISH.
+func (f *flight) answer(p publish, reason byte) {
+	switch p.qos {
+	case 1:
+		f.acks = append(f.acks, ack{typePuback, reason, p.id})
+	case 2:
+		f.acks = append(f.acks, ack{typePubrec, reason, p.id})
+	}
+}
+
+// moveTo sets the properties of a PUBLISH in its event.
+func (p *properties) moveTo(e *event.Event) {
+	e.ContentType = p.contentType
+	for _, u := range p.user {
+		if u.Name == "traceparent" {
+			e.Trace = u.Value
+		}
+	}
+	if p.seen&^(1<<propTopicAlias|1<<propContentType) == 0 {
+		return
+	}
+	e.Properties = &event.Properties{
+		Expiry:          p.expiry,
+		HasExpiry:       p.has(propExpiry),
+		UTF8:            p.format == 1,
+		ResponseTopic:   p.response,
+		CorrelationData: p.correlation,
+		User:            p.user,
+	}
+}
+
+// topic returns the topic name of a PUBLISH, checked, and sets or resolves
+// the topic alias.
+func (c *conn) topic(name []byte, props *properties) (topic string, err error) {
+	if len(name) > 0 {
+		var known bool
+		if topic, known = c.topics[string(name)]; !known {
+			if err := checkTopic(name); err != nil {
+				return "", err
+			}
+			topic = string(name)
+			if c.topics == nil || len(c.topics) >= maxInterns {
+				c.topics = make(map[string]string)
+			}
+			if len(topic) <= 1024 {
+				c.topics[topic] = topic
+			}
+		}
+	}
+	if !props.has(propTopicAlias) {
+		if topic == "" {
+			return "", protocolError("PUBLISH without a topic")
+		}
+		return topic, nil
+	}
+	if props.alias == 0 || props.alias > maxAlias { // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
+		return "", &violation{codeBadAlias, "topic alias out of range"}
+	}
+	if c.aliases == nil {
+		c.aliases = make([]string, maxAlias+1)
+	}
+	if topic != "" {
+		c.aliases[props.alias] = topic
+		return topic, nil
+	}
+	if topic = c.aliases[props.alias]; topic == "" {
+		return "", protocolError("PUBLISH with a topic alias that was not set")
+	}
+	return topic, nil
+}
+
+// emit hands the batch to the log. It blocks for back-pressure.
+func (c *conn) emit(batch Batch, f *flight, now time.Time) error {
+	if len(batch.Events) == 0 {
+		c.ride(f)
+		return nil
+	}
+	if !c.b.enterIntake() {
+		f.abandon()
+		return nil // it is not acknowledged, so the client sends it again
+	}
+	defer c.b.leaveIntake()
+	f.events = len(batch.Events)
+	c.b.countReceived(len(batch.Events))
+	c.mu.Lock()
+	// A client that waits for each acknowledgement before it sends on must
+	// not wait for others to fill a batch.
+	batch.Hurry = c.flights == 0 && now.Sub(c.acked) < hurryTime
+	c.flights++
+	c.pending += f.pending
+	c.unacked += f.pending
+	c.last = f
+	c.mu.Unlock()
+	if err := c.b.opt.Emit(batch, f.done); err != nil {
+		f.finish(err)
+	}
+	return nil
+}
+
+// finish acknowledges a batch that is on disk, or tells the client that it is
+// not. It runs on the committer's goroutine and does not block.
+func (f *flight) finish(err error) {
+	c := f.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flights--
+	c.pending -= f.pending
+	c.unacked -= f.once
+	if c.last == f {
+		c.last = nil
+	}
+	refused := errors.Is(err, ErrRefused)
+	if err != nil {
+		c.unacked -= f.pending - f.once
+		c.b.count.refused.Add(uint64(f.events))
+	}
+	if f.pending > f.once {
+		c.session.settle(f, err)
+	}
+	switch {
+	case err == nil || refused && c.v5:
+		for _, a := range f.acks {
+			if err != nil && a.reason == codeSuccess && (a.kind == typePuback || !c.session.holds(a.id)) {
+				a.reason = codeQuota
+			}
+			c.out = c.appendAck(a)
+		}
+		if len(f.acks) > 0 {
+			c.acked = time.Now()
+		}
+	case refused && len(f.acks) == 0: // at QoS 0 nothing was promised
+	default:
+		if c.v5 && !c.closing {
+			c.out = appendDisconnect(c.out, codeUnspecified)
+		}
+		c.flush()
+		c.close()
+	}
+	c.flush()
+	c.changed.Broadcast()
+	c.recycle(f)
+}
+
+// appendAck appends an acknowledgement to the queue. The caller holds c.mu.
+func (c *conn) appendAck(a ack) []byte {
+	if c.closing {
+		return c.out
+	}
+	return appendAck(c.out, a, c.v5)
+}
+
+// ride sends acknowledgements that need no event of their own behind those of
+// the newest batch, so that they keep the order in which messages arrived.
+func (c *conn) ride(f *flight) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last != nil {
+		c.last.acks = append(c.last.acks, f.acks...)
+	} else {
+		for _, a := range f.acks {
+			c.out = c.appendAck(a)
+		}
+		c.flush()
+	}
+	c.recycle(f)
+}
+
+// abandon forgets a batch that was not given to the log.
+func (f *flight) abandon() {
+	if f.pending > f.once {
+		f.c.session.settle(f, ErrRefused)
+	}
+}
+
+func (c *conn) newFlight() *flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.free); n > 0 {
+		f := c.free[n-1]
+		c.free = c.free[:n-1]
+		return f
+	}
+	f := &flight{c: c}
+	f.done = f.finish
+	return f
+}
+
+func (c *conn) recycle(f *flight) {
+	if len(c.free) < 4 && cap(f.acks) <= 4096 {
+		f.acks, f.pending, f.once, f.events = f.acks[:0], 0, 0, 0
+		c.free = append(c.free, f)
+	}
+}
+
+// quota is how many more messages the client may send unacknowledged. 3.1.1
+// knows no such limit: there the broker stops reading at some point.
+func (c *conn) quota() int {
+	if !c.v5 {
+		return math.MaxInt
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.b.receiveMaximum - c.unacked
+}
+
+func (c *conn) pong(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
+	for range n {
+		c.out = append(c.out, 0xD0, 0)
+	}
+	c.flush()
+}
+
+// release ends the delivery of messages at QoS 2: their packet identifiers are
+// forgotten, on disk first, and then PUBCOMP is sent.
+func (c *conn) release(ids []uint16) error {
+	known, acks, counted := c.session.release(ids)
+	done := func(err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err != nil {
+			c.close()
+			return
+		}
+		c.unacked -= counted
+		for _, a := range acks {
+			c.out = c.appendAck(a)
+		}
+		c.flush()
+	}
+	if len(known) == 0 || c.b.opt.Release == nil {
+		done(nil)
+		return nil
+	}
+	if !c.b.enterIntake() {
+		return nil
+	}
+	defer c.b.leaveIntake()
+	if err := c.b.opt.Release(c.cl.ID, known, done); err != nil {
+		done(err)
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/gateway/event"
+	"holdfast/gateway/forward"
+	"holdfast/storage"
+)
+
+// cursor is a storage.Cursor as a forwarder sees it.
+type cursor struct {
+	log         *storage.Log
+	stream      *storage.Stream
+	cursor      *storage.Cursor
+	destination string
+}
+
+func (c *cursor) Next(ctx context.Context, l forward.Limits) (forward.Batch, error) {
+	events, err := c.cursor.Next(ctx, storage.ReadLimits{Events: l.Events, Bytes: l.Bytes}, l.Linger)
+	return forward.Batch{Gateway: c.log.Gateway(), Stream: c.stream.Name(), Events: events}, err
+}
+
+func (c *cursor) Commit(ctx context.Context, n int, o forward.Outcome) error {
+	out := storage.Outcome{Delivered: o.Delivered, Filtered: o.Filtered}
+	if len(o.Dead) > 0 {
+		out.Stream = c.log.Stream(streamDead)
+		out.Dead = make([]event.Event, len(o.Dead))
+		for i := range o.Dead {
+			out.Dead[i] = deadLetter(&o.Dead[i], c.log.Gateway(), c.stream.Name(), c.destination)
+		}
+	}
+	return c.cursor.Commit(ctx, n, out)
+}
+
+// destination is a configured destination at work: one sink, and a forwarder
+// for each stream.
+type destination struct {
+	config     DestinationConfig
+	sink       forward.Sink
+	cursors    []*storage.Cursor
+	forwarders []*forward.Forwarder
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+func newDestination(log *storage.Log, c DestinationConfig, grace time.Duration, logger *slog.Logger) (*destination, error) {
+	sink, err := c.New()
+	if err != nil {
+		return nil, fmt.Errorf("destination %q: %w", c.Name, err)
+	}
+	if len(c.From) > 1 {
+		sink = &sharedSink{sink: sink}
+	}
+	d := &destination{config: c, sink: sink}
+	for _, name := range c.From {
+		s := log.Stream(name)
+		start := storage.StartNow
+		if c.Oldest {
+			start = storage.StartOldest
+		}
+		cur := s.Cursor(c.Name, start)
+		d.cursors = append(d.cursors, cur)
+		d.forwarders = append(d.forwarders, forward.New(&cursor{log, s, cur, c.Name}, sink, forward.Options{
+			Name: c.Name, Topics: selective(c.Topics), Timeout: c.Timeout, Grace: grace, Logger: logger, Limits: c.Batch,
+		}))
+	}
+	return d, nil
+}
+
+// selective returns no filters at all for those that select everything.
+func selective(topics []string) []string {
+	if slices.Contains(topics, "#") {
+		return nil
+	}
+	return topics
+}
+
+// start runs the forwarders; an error of the log ends one and is given to fail.
+func (d *destination) start(fail func(error)) {
+	ctx, stop := context.WithCancel(context.Background())
+	d.stop = stop
+	for _, f := range d.forwarders {
+		d.running.Go(func() {
+			if err := f.Run(ctx); err != nil && !errors.Is(err, storage.ErrClosed) {
+				fail(err)
+			}
+		})
+	}
+}
+
+// close stops the forwarders, waits for the attempts in flight, and detaches
+// the cursors if the destination is not coming back.
+func (d *destination) close(detach bool) error {
+	if d.stop != nil {
+		d.stop()
+	}
+	d.running.Wait()
+	if detach {
+		for _, c := range d.cursors {
+			c.Detach()
+		}
+	}
+	return d.sink.Close()
+}
+
+// sharedSink lets the forwarders of several streams take turns with one sink.
+type sharedSink struct {
+	mu   sync.Mutex
+	sink forward.Sink
+}
+
+func (s *sharedSink) Send(ctx context.Context, b forward.Batch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sink.Send(ctx, b)
+}
+
+func (s *sharedSink) Close() error { return s.sink.Close() }

@@ -1,0 +1,296 @@
+// Package gateway puts the parts of Holdfast together. Data flows one way:
+//
+//	source → log → rules → streams → forwarder → sink
+//
+// A [Config] says what there is; [New] opens the store; [Gateway.Run] starts
+// everything, and stops it in an order that loses nothing. This file is the
+// only place that starts and stops the parts.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/gateway/broker"
+	"holdfast/gateway/ops"
+	"holdfast/storage"
+)
+
+// Options are what a gateway needs beside its configuration.
+type Options struct {
+	Logger  *slog.Logger
+	Version string
+	// Load reads the configuration again; nil means that it cannot be reloaded.
+	Load func() (*Config, error)
+}
+
+// Gateway is a running Holdfast.
+type Gateway struct {
+	o       Options
+	logger  *slog.Logger
+	config  atomic.Pointer[Config]
+	log     *storage.Log
+	broker  *broker.Broker
+	ops     *ops.Server
+	started time.Time
+	ready   chan struct{}
+	failed  chan error // an error of the log that a part has met
+
+	intake     context.Context // ends when nothing is taken any more
+	stopIntake context.CancelFunc
+	routing    context.Context
+	stopRouter context.CancelFunc
+	router     router
+	routers    sync.WaitGroup
+	routed     map[string]bool
+
+	control string // path of the control socket
+	http    string // address of health and metrics
+
+	change       sync.Mutex // one change of the configuration at a time
+	mu           sync.Mutex // guards the maps; held for moments only
+	processors   map[string]*runningProcessor
+	destinations map[string]*destination
+}
+
+type runningProcessor struct {
+	*processor
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// New opens the store and checks what can be checked before anything runs.
+func New(cfg *Config, o Options) (*Gateway, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{
+		o: o, logger: o.Logger, started: time.Now(),
+		ready: make(chan struct{}), failed: make(chan error, 1),
+		processors: map[string]*runningProcessor{}, destinations: map[string]*destination{}, routed: map[string]bool{},
+	}
+	g.config.Store(cfg)
+	g.intake, g.stopIntake = context.WithCancel(context.Background())
+	g.routing, g.stopRouter = context.WithCancel(context.Background())
+	var err error
+	g.log, err = storage.Open(storage.Options{
+		Dir: cfg.Store.Path, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r := g.log.Report(); r.NewEpoch != "" {
+		o.Logger.Warn("the store has a new epoch: its events from now on have new identities", "why", r.NewEpoch)
+	}
+	if err := g.openBroker(cfg); err != nil {
+		return nil, errors.Join(err, g.log.Close())
+	}
+	return g, nil
+}
+
+func (g *Gateway) openBroker(cfg *Config) error {
+	o := broker.Options{
+		Listen: cfg.MQTT.Listen, AllowAnonymous: cfg.MQTT.AllowAnonymous, MaxPacket: cfg.MQTT.MaxPacket,
+		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,
+		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
+		Release: g.log.Release,
+		Held:    g.log.Held,
+	}
+	if cfg.MQTT.Users != "" {
+		users, err := broker.LoadUsers(cfg.MQTT.Users)
+		if err != nil {
+			return err
+		}
+		o.Authenticate = users.Verify
+	}
+	var err error
+	g.broker, err = broker.New(o)
+	return err
+}
+
+func streamOptions(cfg *Config) []storage.StreamOptions {
+	var all []storage.StreamOptions
+	for _, s := range cfg.Streams {
+		all = append(all, storage.StreamOptions{Name: s.Name, Max: s.Max, MaxAge: s.MaxAge, Keep: s.Keep})
+	}
+	return all
+}
+
+// Ready is closed once everything runs and the listeners are open.
+func (g *Gateway) Ready() <-chan struct{} { return g.ready }
+
+// Run starts everything, and stops it when ctx ends: sources first, then what
+// is under way is committed, rules write their checkpoints, forwarders finish
+// the attempt in flight, and the store is closed last. It returns an error
+// that wraps storage.ErrFailed if the store failed: the gateway can then be
+// made anew. A Gateway runs once.
+func (g *Gateway) Run(ctx context.Context) error {
+	err := g.start()
+	if err == nil {
+		close(g.ready)
+		select {
+		case <-ctx.Done():
+		case <-g.log.Failed():
+			err = g.log.Err()
+		case err = <-g.failed:
+		}
+	}
+	return errors.Join(err, g.stop())
+}
+
+// start brings up the parts against the flow: what takes events in comes last.
+func (g *Gateway) start() error {
+	cfg := g.config.Load()
+	g.router = router{log: g.log, route: g.broker.Route}
+	g.followStreams()
+	if err := g.startRules(cfg); err != nil {
+		return err
+	}
+	for _, c := range cfg.Destinations {
+		if err := g.startDestination(c); err != nil {
+			return err
+		}
+	}
+	if err := g.startOps(cfg); err != nil {
+		return err
+	}
+	return g.broker.Start()
+}
+
+func (g *Gateway) startOps(cfg *Config) error {
+	g.ops = ops.NewServer(g, g.logger)
+	g.control = ops.SocketPath(cfg.Store.Path)
+	control, err := ops.ListenControl(g.control)
+	if err != nil {
+		return err
+	}
+	var public net.Listener
+	if cfg.HTTP.Listen != "" {
+		public, err = net.Listen("tcp", cfg.HTTP.Listen)
+		if err != nil {
+			return errors.Join(fmt.Errorf("http.listen: %w; choose another address, or off", err), control.Close())
+		}
+		g.http = public.Addr().String()
+	}
+	g.ops.Start(public, control)
+	return nil
+}
+
+// followStreams starts the routers of streams that have none yet.
+func (g *Gateway) followStreams() {
+	for _, s := range g.log.Streams() {
+		if g.routed[s.Name()] || s.Name() == streamDead {
+			continue // dead letters have been routed when they were alive
+		}
+		g.routed[s.Name()] = true
+		_, next, _ := s.Bounds()
+		g.routers.Go(func() { g.router.follow(g.routing, s, next) })
+	}
+}
+
+func (g *Gateway) startRules(cfg *Config) error {
+	if cfg.Rules == nil {
+		return nil
+	}
+	for _, name := range cfg.Rules.Inputs() {
+		engine := cfg.Rules.Engine(name)
+		if engine == nil {
+			continue
+		}
+		p, err := newProcessor(g.log, g.log.Stream(name), engine, filepath.Join(cfg.Store.Path, "checkpoints"), g.logger)
+		if err != nil {
+			return fmt.Errorf("rules on %q: %w", name, err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		r := &runningProcessor{p, stop, make(chan struct{})}
+		g.mu.Lock()
+		g.processors[name] = r
+		g.mu.Unlock()
+		go func() {
+			defer close(r.done)
+			if err := p.run(ctx); err != nil {
+				g.fail(err)
+			}
+		}()
+	}
+	return nil
+}
+
+func (g *Gateway) stopRules() {
+	for _, p := range g.processors {
+		p.stop()
+	}
+	for _, p := range g.processors {
+		<-p.done
+	}
+	g.mu.Lock()
+	clear(g.processors)
+	g.mu.Unlock()
+}
+
+func (g *Gateway) startDestination(c DestinationConfig) error {
+	d, err := newDestination(g.log, c, g.config.Load().ShutdownTimeout, g.logger)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.destinations[c.Name] = d
+	g.mu.Unlock()
+	d.start(g.fail)
+	return nil
+}
+
+// fail ends the gateway with an error that leaves nothing to go on with.
+func (g *Gateway) fail(err error) {
+	select {
+	case g.failed <- err:
+	default:
+	}
+}
+
+// stop ends everything that runs, along the flow.
+func (g *Gateway) stop() error {
+	g.change.Lock()
+	defer g.change.Unlock()
+	var errs []error
+	if g.ops != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		errs = append(errs, g.ops.Close(ctx))
+		cancel()
+	}
+	g.broker.StopIntake()
+	g.stopIntake()
+	g.stopRules()
+	errs = append(errs, g.stopDestinations())
+	g.stopRouter()
+	g.routers.Wait()
+	errs = append(errs, g.broker.Close())
+	errs = append(errs, g.log.Close())
+	return errors.Join(errs...)
+}
+
+// stopDestinations ends all of them at once, so that one deadline is enough.
+func (g *Gateway) stopDestinations() error {
+	var wait sync.WaitGroup
+	errs := make(chan error, len(g.destinations))
+	for _, d := range g.destinations {
+		wait.Go(func() { errs <- d.close(false) })
+	}
+	wait.Wait()
+	close(errs)
+	g.mu.Lock()
+	clear(g.destinations)
+	g.mu.Unlock()
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}

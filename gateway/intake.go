@@ -1,0 +1,77 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"holdfast/gateway/broker"
+	"holdfast/gateway/event"
+	"holdfast/storage"
+)
+
+// intake puts the events of sources into their streams: the first stream that
+// claims the topic, else events.
+type intake struct {
+	ctx    context.Context // ends when nothing is taken any more
+	log    *storage.Log
+	events *storage.Stream
+	claims []claim
+}
+
+type claim struct {
+	stream *storage.Stream
+	topics []string
+}
+
+func newIntake(ctx context.Context, log *storage.Log, streams []StreamConfig) *intake {
+	in := &intake{ctx: ctx, log: log, events: log.Stream(streamEvents)}
+	for _, s := range streams {
+		if len(s.Topics) > 0 {
+			in.claims = append(in.claims, claim{log.Stream(s.Name), s.Topics})
+		}
+	}
+	return in
+}
+
+func (in *intake) streamOf(topic string) *storage.Stream {
+	for i := range in.claims {
+		if event.MatchAny(in.claims[i].topics, topic) {
+			return in.claims[i].stream
+		}
+	}
+	return in.events
+}
+
+// emit is broker.Options.Emit.
+func (in *intake) emit(b broker.Batch, done func(error)) error {
+	o := storage.AppendOptions{Hurry: b.Hurry, Client: b.Client, Hold: b.Hold}
+	return refused(in.log.Append(in.ctx, in.split(b.Events), o, func(err error) { done(refused(err)) }))
+}
+
+// split groups the events by stream; their order within each is kept.
+func (in *intake) split(events []event.Event) []storage.Append {
+	if len(in.claims) == 0 {
+		return []storage.Append{{Stream: in.events, Events: events}}
+	}
+	var all []storage.Append
+next:
+	for i := range events {
+		s := in.streamOf(events[i].Topic)
+		for k := range all {
+			if all[k].Stream == s {
+				all[k].Events = append(all[k].Events, events[i])
+				continue next
+			}
+		}
+		all = append(all, storage.Append{Stream: s, Events: []event.Event{events[i]}})
+	}
+	return all
+}
+
+// refused tells the broker which errors are no fault of the client.
+func refused(err error) error {
+	if errors.Is(err, storage.ErrFull) {
+		return errors.Join(broker.ErrRefused, err)
+	}
+	return err
+}

@@ -1,0 +1,205 @@
+package ops
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// newRegistry returns a registry with the metrics of g and of the process.
+func newRegistry(g Gateway) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		collector{g},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return r
+}
+
+// metric is one family of the table below: how the figures of T become its
+// samples. Labels are those of the section that it stands in.
+type metric[T any] struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(T) float64
+}
+
+func family[T any](kind prometheus.ValueType, name, help string, labels []string, value func(T) float64) metric[T] {
+	return metric[T]{prometheus.NewDesc("holdfast_"+name, help, labels, nil), kind, value}
+}
+
+const (
+	counter = prometheus.CounterValue
+	gauge   = prometheus.GaugeValue
+)
+
+// Labels come from the configuration only, so that their number is bounded:
+// never a topic, a device or a client id.
+var (
+	streamLabels      = []string{"stream"}
+	destinationLabels = []string{"destination", "stream"}
+	ruleLabels        = []string{"rule", "stream"}
+)
+
+var buildInfo = prometheus.NewDesc("holdfast_build_info",
+	"Always 1; the labels say which build this is.", []string{"version", "goversion"}, nil)
+
+var commitSeconds = prometheus.NewDesc("holdfast_store_commit_seconds",
+	"Time that commits took, from the request to the sync; quantiles over recent commits.", nil, nil)
+
+var gatewayMetrics = []metric[Status]{
+	family(gauge, "start_time_seconds", "When the gateway was started, in seconds since 1970.", nil,
+		func(s Status) float64 { return unix(s.Started) }),
+	family(gauge, "ready", "1 if the gateway takes events, 0 if it has failed.", nil,
+		func(s Status) float64 { return flag(s.State != Failed) }),
+	family(gauge, "degraded", "1 if something needs attention; /healthz says what.", nil,
+		func(s Status) float64 { return flag(s.State != OK) }),
+
+	family(gauge, "store_bytes", "Bytes that the store takes on disk.", nil,
+		func(s Status) float64 { return float64(s.Store.Bytes) }),
+	family(gauge, "store_free_bytes", "Bytes free on the file system of the store.", nil,
+		func(s Status) float64 { return float64(s.Store.Free) }),
+
+	family(gauge, "mqtt_clients", "MQTT clients connected.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Clients) }),
+	family(counter, "mqtt_received_total", "Messages that MQTT clients published.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Received) }),
+	family(counter, "mqtt_sent_total", "Messages sent to MQTT subscribers.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Sent) }),
+	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Violations) }),
+	family(counter, "mqtt_refused_total", "Messages from MQTT clients that were neither taken nor acknowledged.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Refused) }),
+}
+
+var streamMetrics = []metric[StreamStatus]{
+	family(gauge, "stream_first_offset", "Offset of the oldest event kept.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.First) }),
+	family(gauge, "stream_next_offset", "Offset of the next event to come.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Next) }),
+	family(gauge, "stream_bytes", "Bytes that the stream takes on disk.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Bytes) }),
+	family(gauge, "stream_max_bytes", "Bytes that the stream may take on disk.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Max) }),
+	family(counter, "stream_appended_total", "Events appended since the store was created.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Appended) }),
+	family(counter, "stream_dropped_total", "Events removed by retention.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Dropped) }),
+	family(counter, "stream_damaged_total", "Events that could not be read back.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Damaged) }),
+}
+
+var destinationMetrics = []metric[DestinationStatus]{
+	family(gauge, "destination_up", "0 if the last attempt to deliver failed, else 1.", destinationLabels,
+		func(d DestinationStatus) float64 { return flag(d.State != Retrying) }),
+	family(gauge, "destination_failed_attempts", "Attempts to deliver that failed in a row.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Attempts) }),
+	family(gauge, "destination_last_success_timestamp_seconds", "When the destination last accepted a batch, in seconds since 1970; 0 if never.", destinationLabels,
+		func(d DestinationStatus) float64 { return unix(d.LastSuccess) }),
+	family(gauge, "destination_offset", "Offset of the last event settled.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Offset) }),
+	family(gauge, "destination_lag_events", "Events behind the head of the stream.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Lag) }),
+	family(gauge, "destination_lag_bytes", "Bytes on disk behind the head of the stream, where known.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.LagBytes) }),
+	family(gauge, "destination_oldest_seconds", "Age of the oldest pending event.", destinationLabels,
+		func(d DestinationStatus) float64 { return d.Oldest.Std().Seconds() }),
+	family(counter, "destination_appended_total", "Events appended to the stream, the whole of the ledger.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.Appended) }),
+	family(counter, "destination_delivered_total", "Events that the destination accepted.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.Delivered) }),
+	family(counter, "destination_filtered_total", "Events that the destination did not select.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.Filtered) }),
+	family(counter, "destination_expired_total", "Events past their own expiry.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.Expired) }),
+	family(counter, "destination_dropped_total", "Events that retention removed before they were delivered.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.Dropped) }),
+	family(counter, "destination_damaged_total", "Events that could not be read back for delivery.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.Damaged) }),
+	family(counter, "destination_skipped_at_start_total", "Events older than the destination.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.SkippedAtStart) }),
+	// Gauges: a dead letter that is tried again is pending once more.
+	family(gauge, "destination_dead_letters", "Events that the destination refused for good.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.Dead) }),
+	family(gauge, "destination_pending_events", "Events yet to be settled.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Ledger.Pending) }),
+}
+
+var ruleMetrics = []metric[RuleStatus]{
+	family(counter, "rule_matched_total", "Events of the topics that the rule reads.", ruleLabels,
+		func(r RuleStatus) float64 { return float64(r.Matched) }),
+	family(counter, "rule_passed_total", "Events that passed the rule's condition.", ruleLabels,
+		func(r RuleStatus) float64 { return float64(r.Passed) }),
+	family(counter, "rule_failed_total", "Events on which an expression of the rule failed.", ruleLabels,
+		func(r RuleStatus) float64 { return float64(r.Failed) }),
+	family(counter, "rule_late_total", "Events behind the watermark that no window took.", ruleLabels,
+		func(r RuleStatus) float64 { return float64(r.Late) }),
+	family(counter, "rule_emitted_total", "Events that the rule wrote.", ruleLabels,
+		func(r RuleStatus) float64 { return float64(r.Emitted) }),
+	family(gauge, "rule_offset", "Offset of the last event whose outputs are on disk.", ruleLabels,
+		func(r RuleStatus) float64 { return float64(r.Processor.Offset) }),
+	family(gauge, "rule_lag_events", "Events behind the head of the stream.", ruleLabels,
+		func(r RuleStatus) float64 { return float64(r.Processor.Lag) }),
+}
+
+// collector turns one Status per scrape into metrics, so that the figures of
+// a scrape belong together and nothing is counted twice.
+type collector struct{ gateway Gateway }
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- buildInfo
+	ch <- commitSeconds
+	describe(ch, gatewayMetrics)
+	describe(ch, streamMetrics)
+	describe(ch, destinationMetrics)
+	describe(ch, ruleMetrics)
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	st := c.gateway.Status()
+	ch <- prometheus.MustNewConstMetric(buildInfo, gauge, 1, st.Version, runtime.Version())
+	ch <- prometheus.MustNewConstSummary(commitSeconds, st.Store.Commits,
+		st.Store.Latency.Sum.Std().Seconds(), map[float64]float64{
+			0.5:  st.Store.Latency.P50.Std().Seconds(),
+			0.99: st.Store.Latency.P99.Std().Seconds(),
+		})
+	collect(ch, gatewayMetrics, st)
+	for _, s := range st.Streams {
+		collect(ch, streamMetrics, s, s.Name)
+	}
+	for _, d := range st.Destinations {
+		collect(ch, destinationMetrics, d, d.Name, d.Stream)
+	}
+	for _, r := range st.Rules {
+		collect(ch, ruleMetrics, r, r.Name, r.Stream)
+	}
+}
+
+func describe[T any](ch chan<- *prometheus.Desc, table []metric[T]) {
+	for _, m := range table {
+		ch <- m.desc
+	}
+}
+
+func collect[T any](ch chan<- prometheus.Metric, table []metric[T], v T, labels ...string) {
+	for _, m := range table {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(v), labels...)
+	}
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixNano()) / 1e9
+}

@@ -1,0 +1,77 @@
+//go:build prove
+
+package prove
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+func TestKill9LosesNothingAcknowledgedAndWindowsComeOutAsIfNothingHadHappened(t *testing.T) {
+	const kills = 50
+	r := newReceiver(t)
+	if err := r.up(); err != nil {
+		t.Fatal(err)
+	}
+	g := newGateway(t, "", `
+streams: {events: {max: 1GiB, keep: 24h}, panes: {max: 64MiB, keep: 24h}}
+rules:`+windowRule+`
+destinations:
+  cloud: {type: http, url: "`+r.url()+`", from: [events, panes], start: oldest, batch: {events: 1000, bytes: 512KiB, linger: 50ms}}
+`)
+	g.mustStart(t)
+	begin := time.Now()
+	f := publish(4, func(i int) *publisher {
+		return &publisher{addr: g.mqtt, number: i, window: 100, rate: 1500, version: byte(4 + i%2)}
+	})
+	var slowest time.Duration
+	for range kills {
+		time.Sleep(50*time.Millisecond + rand.N(700*time.Millisecond))
+		g.kill()
+		slowest = max(slowest, g.mustStart(t))
+	}
+	if err := f.finish(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	loaded := time.Since(begin)
+	waitForLag0(t, g, 60*time.Second)
+	time.Sleep(paneSize + time.Second) // silence closes the last panes
+	waitForLag0(t, g, 10*time.Second)
+
+	if n, example := r.missing(f); n > 0 {
+		t.Errorf("%d of %d acknowledged messages did not arrive, such as %s", n, f.acked(), example)
+	}
+	if n := f.disorder(); n > 0 {
+		t.Errorf("%d messages were acknowledged out of order", n)
+	}
+	r.checkOrder(t)
+	g.checkLedgers(t)
+	arrivals, others := r.snapshot()
+	panes := checkPanes(t, arrivals, others)
+	lost := 0
+	for _, p := range f.publishers {
+		lost += p.lost
+	}
+	t.Logf("%d kills in %.0f s, slowest start %v, %d connections lost: %d messages acknowledged, %d arrived (%d deliveries), %d panes equal",
+		kills, loaded.Seconds(), slowest.Round(time.Millisecond), lost, f.acked(), r.distinct(), len(arrivals), panes)
+}
+
+// waitForLag0 waits until every destination has settled all there is.
+func waitForLag0(t testing.TB, g *process, limit time.Duration) {
+	t.Helper()
+	var last status
+	begin := time.Now()
+	for time.Since(begin) < limit {
+		last = g.status(t)
+		behind := false
+		for _, d := range last.Destinations {
+			behind = behind || d.Lag > 0 || d.Ledger.Pending > 0
+		}
+		if !behind {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatalf("the destinations are not drained after %v: %+v", limit, last.Destinations)
+}

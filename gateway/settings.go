@@ -1,0 +1,432 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/gateway/config"
+	"holdfast/gateway/event"
+	"holdfast/gateway/forward"
+	"holdfast/rules"
+)
+
+// Config is everything a gateway is told, checked and with the defaults
+// filled in.
+type Config struct {
+	Gateway         string // name of the gateway, first part of every identity
+	Store           StoreConfig
+	Streams         []StreamConfig // events, alerts and dead first, then by the file, then those that only rules name
+	MQTT            MQTTConfig
+	HTTP            HTTPConfig
+	Rules           *rules.Set          // nil if there are no rules
+	Destinations    []DestinationConfig // in the order of the file
+	ShutdownTimeout time.Duration       // for everything from the signal to the exit
+
+	// Warnings are what the configuration allows but was hardly meant.
+	Warnings config.Errors
+}
+
+// StoreConfig says where the log lives.
+type StoreConfig struct {
+	Path string
+}
+
+// StreamConfig are the topics and limits of one stream.
+type StreamConfig struct {
+	Name   string
+	Topics []string      // filters of what it takes in; the first stream that matches has the event
+	Max    int64         // bytes on disk
+	Keep   time.Duration // for delivered events
+	MaxAge time.Duration // for all events; 0 means no limit
+}
+
+// MQTTConfig are the settings of the broker.
+type MQTTConfig struct {
+	Listen         []string // host:port; none means no broker
+	Users          string   // path of the password file; empty means none
+	AllowAnonymous bool     // clients without a user name may connect, from anywhere
+	MaxPacket      int      // bytes
+	MaxClients     int
+	ReceiveMaximum uint16
+}
+
+// HTTPConfig are the settings of health and metrics.
+type HTTPConfig struct {
+	Listen string // host:port; empty means none
+}
+
+// DestinationConfig is one destination.
+type DestinationConfig struct {
+	Name    string
+	Type    string   // name of the sink's kind
+	From    []string // streams
+	Topics  []string // filters
+	Oldest  bool     // a cursor that does not exist yet begins at the oldest event, not at the end
+	Batch   forward.Limits
+	Timeout time.Duration // of one Send
+
+	// Settings is equal for destinations whose settings are equal, those of
+	// the kind, variables and files with secrets included.
+	Settings string
+	// New makes the sink. Its settings have passed the check of the kind.
+	New func() (forward.Sink, error)
+}
+
+// Parts are the kinds that a configuration can name.
+type Parts struct {
+	Sinks []forward.Kind
+}
+
+// The streams that every gateway has.
+const (
+	streamEvents = "events"
+	streamAlerts = "alerts"
+	streamDead   = "dead"
+)
+
+// Load reads and checks the configuration in the given files; later files
+// extend and override earlier ones. The error is [config.Errors] with every
+// mistake of every file, expressions included. Load opens no connection and
+// writes nothing.
+func Load(paths []string, parts Parts) (*Config, error) {
+	var total config.Size
+	if strconv.IntSize == 32 {
+		total = 1e9 // the address space ends at about 1.6 GB of maps
+	}
+	return load(paths, parts, total)
+}
+
+// settings is the shape of the file.
+type settings struct {
+	Gateway      string            `config:"gateway"`
+	Store        storeSettings     `config:"store"`
+	Streams      config.Named      `config:"streams"`
+	MQTT         mqttSettings      `config:"mqtt"`
+	HTTP         httpSettings      `config:"http"`
+	Stop         config.Duration   `config:"shutdown_timeout,min=1s,max=10m"`
+	Rules        []*config.Section `config:"rules"`
+	Destinations config.Named      `config:"destinations"`
+}
+
+type storeSettings struct {
+	Path config.Path `config:"path"`
+}
+
+type streamSettings struct {
+	Topics   []string        `config:"topics"`
+	Max      config.Size     `config:"max,min=4MiB"`
+	Keep     config.Duration `config:"keep"`
+	MaxAge   config.Duration `config:"max_age"`
+	WhenFull string          `config:"when_full"`
+}
+
+type mqttSettings struct {
+	Listen         []string    `config:"listen"`
+	Users          config.Path `config:"users"`
+	AllowAnonymous bool        `config:"allow_anonymous"`
+	MaxPacket      config.Size `config:"max_packet,min=1KiB,max=4MiB"`
+	MaxClients     int         `config:"max_clients,min=1"`
+	ReceiveMaximum uint16      `config:"receive_maximum,min=1"`
+}
+
+type httpSettings struct {
+	Listen string `config:"listen"`
+}
+
+// destinationSettings are the keys of every destination; the others belong to
+// the kind of its sink.
+type destinationSettings struct {
+	Type    string          `config:"type,required"`
+	From    []string        `config:"from"`
+	Topics  []string        `config:"topics"`
+	Start   string          `config:"start,oneof=now|oldest"`
+	Batch   batchSettings   `config:"batch"`
+	Timeout config.Duration `config:"timeout,min=100ms,max=1h"`
+}
+
+type batchSettings struct {
+	Events int             `config:"events,min=1,max=100000"`
+	Bytes  config.Size     `config:"bytes,min=1KiB,max=16MiB"`
+	Linger config.Duration `config:"linger,max=1h"`
+}
+
+// loader collects what it finds in one Config and its mistakes.
+type loader struct {
+	root  *config.Section
+	parts Parts
+	total config.Size // bound on the sum of the streams' max; 0 means none
+	errs  config.Errors
+	c     *Config
+}
+
+func load(paths []string, parts Parts, total config.Size) (*Config, error) {
+	l := &loader{parts: parts, total: total, c: &Config{}}
+	root, err := config.LoadAll(paths...)
+	l.errs.Add(err)
+	if root == nil {
+		return nil, l.errs.Err()
+	}
+	l.root = root
+	set := settings{
+		Gateway: hostName(),
+		MQTT: mqttSettings{
+			Listen: []string{"127.0.0.1:1883"}, MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024,
+		},
+		HTTP: httpSettings{Listen: "127.0.0.1:8480"},
+		Stop: config.Duration(10 * time.Second),
+	}
+	l.errs.Add(root.Decode(&set))
+
+	if !validName(set.Gateway) {
+		l.errorf("gateway", "%q cannot name a gateway; %s", set.Gateway, nameRule)
+	}
+	l.c.Gateway, l.c.ShutdownTimeout = set.Gateway, set.Stop.Std()
+	l.store(set.Store)
+	l.mqtt(set.MQTT)
+	l.c.HTTP.Listen = l.address("http.listen", set.HTTP.Listen)
+	l.streams(set.Streams)
+	l.rules(l.ruleSections(set.Rules))
+	l.bound()
+	for _, s := range set.Destinations {
+		l.destination(s)
+	}
+	if err := l.errs.Err(); err != nil {
+		return nil, err
+	}
+	return l.c, nil
+}
+
+func (l *loader) errorf(key, format string, args ...any) {
+	l.errs.Add(l.root.Errorf(key, format, args...))
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+const nameRule = "use up to 64 letters, digits, dots, hyphens and underscores"
+
+func validName(name string) bool { return nameForm.MatchString(name) }
+
+// hostName is the name of this machine as far as it fits a gateway's name.
+func hostName() string {
+	name, err := os.Hostname()
+	name = regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(name, "-")
+	if err != nil || !validName(name) {
+		return "holdfast"
+	}
+	return name
+}
+
+func (l *loader) store(s storeSettings) {
+	state, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":") // systemd may list several
+	home := os.Getenv("XDG_STATE_HOME")
+	if user, err := os.UserHomeDir(); home == "" && err == nil {
+		home = filepath.Join(user, ".local", "state")
+	}
+	switch {
+	case s.Path != "":
+		l.c.Store.Path = string(s.Path)
+	case state != "":
+		l.c.Store.Path = state
+	case home != "":
+		l.c.Store.Path = filepath.Join(home, "holdfast")
+	default:
+		l.errorf("store", "there is no home directory to keep the store in; name one with store: {path: …}")
+	}
+}
+
+func (l *loader) mqtt(s mqttSettings) {
+	l.c.MQTT = MQTTConfig{
+		Users: string(s.Users), AllowAnonymous: s.AllowAnonymous,
+		MaxPacket: int(s.MaxPacket), MaxClients: s.MaxClients, ReceiveMaximum: s.ReceiveMaximum,
+	}
+	for i, text := range s.Listen {
+		key := fmt.Sprintf("mqtt.listen.%d", i)
+		addr := l.address(key, text)
+		if addr == "" {
+			continue
+		}
+		l.c.MQTT.Listen = append(l.c.MQTT.Listen, addr)
+		if !loopback(addr) && s.Users == "" && !s.AllowAnonymous {
+			l.errorf(key, "other machines can reach %s: name the file with those who may connect as users "+
+				"(holdfast passwd writes it), or let everybody in with allow_anonymous: true", addr)
+		}
+	}
+}
+
+// address checks a host:port; "" and off mean none.
+func (l *loader) address(key, text string) string {
+	if text == "" || text == "off" {
+		return ""
+	}
+	_, port, err := net.SplitHostPort(text)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
+		l.errorf(key, "%q is not an address; write host:port such as 127.0.0.1:1883, or off", text)
+		return ""
+	}
+	return text
+}
+
+func loopback(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+func (l *loader) streams(sections config.Named) {
+	events := StreamConfig{Name: streamEvents, Max: 1 << 30, Keep: 24 * time.Hour}
+	if l.total > 0 {
+		events.Max = 512 << 20
+	}
+	l.c.Streams = []StreamConfig{
+		events,
+		{Name: streamAlerts, Max: 64 << 20, Keep: 7 * 24 * time.Hour},
+		{Name: streamDead, Max: 64 << 20, Keep: 7 * 24 * time.Hour},
+	}
+	for _, s := range sections {
+		stream := l.stream(s.Name())
+		if stream == nil {
+			if !validName(s.Name()) {
+				l.errs.Add(s.Errorf("", "%q cannot name a stream; %s", s.Name(), nameRule))
+			}
+			l.c.Streams = append(l.c.Streams, newStream(s.Name()))
+			stream = &l.c.Streams[len(l.c.Streams)-1]
+		}
+		set := streamSettings{
+			Max: config.Size(stream.Max), Keep: config.Duration(stream.Keep), MaxAge: config.Duration(stream.MaxAge),
+			WhenFull: "drop_oldest",
+		}
+		l.errs.Add(s.Decode(&set))
+		switch set.WhenFull {
+		case "drop_oldest":
+		case "block", "reject":
+			l.errs.Add(s.Errorf("when_full", "%s comes with a later version; this one knows drop_oldest", set.WhenFull))
+		default:
+			l.errs.Add(s.Errorf("when_full", "%q is not known; it must be drop_oldest", set.WhenFull))
+		}
+		l.filters(s, set.Topics)
+		if s.Has("topics") && (stream.Name == streamEvents || stream.Name == streamDead) {
+			l.errs.Add(s.Errorf("topics", "the stream %s cannot choose topics; events takes all that no other stream claims", stream.Name))
+		}
+		*stream = StreamConfig{
+			Name: stream.Name, Topics: set.Topics, Max: int64(set.Max), Keep: set.Keep.Std(), MaxAge: set.MaxAge.Std(),
+		}
+	}
+}
+
+// newStream has the limits of a stream about which nothing was said.
+func newStream(name string) StreamConfig {
+	return StreamConfig{Name: name, Max: 64 << 20, Keep: 24 * time.Hour}
+}
+
+func (l *loader) stream(name string) *StreamConfig {
+	i := slices.IndexFunc(l.c.Streams, func(s StreamConfig) bool { return s.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &l.c.Streams[i]
+}
+
+// unknownStream completes a message about a stream that does not exist.
+func (l *loader) unknownStream(name string) string {
+	var known []string
+	for _, s := range l.c.Streams {
+		known = append(known, s.Name)
+	}
+	if near := config.Nearest(name, known); near != "" {
+		return fmt.Sprintf("there is no stream %q, did you mean %q?", name, near)
+	}
+	return fmt.Sprintf("there is no stream %q; there are %s", name, strings.Join(known, ", "))
+}
+
+// filters checks the topic filters under the key topics of s.
+func (l *loader) filters(s *config.Section, filters []string) {
+	for i, f := range filters {
+		if err := event.CheckFilter(f); err != nil {
+			l.errs.Add(s.Errorf(fmt.Sprintf("topics.%d", i), "%v", err))
+		}
+	}
+}
+
+// bound checks that the streams fit the address space together.
+func (l *loader) bound() {
+	var sum int64
+	for _, s := range l.c.Streams {
+		sum += min(s.Max, 1<<50)
+	}
+	if l.total > 0 && sum > int64(l.total) {
+		l.errorf("streams", "the streams may take %v together; a 32-bit system has room for %v: lower max of some", config.Size(sum), l.total)
+	}
+}
+
+func (l *loader) destination(s *config.Section) {
+	set := destinationSettings{
+		From: []string{streamAlerts}, Topics: []string{"#"}, Start: "now", Timeout: config.Duration(30 * time.Second),
+		Batch: batchSettings{Events: 500, Bytes: 256 << 10, Linger: config.Duration(200 * time.Millisecond)},
+	}
+	common := config.Keys(&set)
+	if s.Kind() == config.Mapping {
+		l.errs.Add(s.Only(common...).Decode(&set))
+	} else {
+		l.errs.Add(s.Decode(&set))
+	}
+	if !validName(s.Name()) {
+		l.errs.Add(s.Errorf("", "%q cannot name a destination; %s", s.Name(), nameRule))
+	}
+	for i, name := range set.From {
+		if l.stream(name) == nil {
+			l.errs.Add(s.Errorf(fmt.Sprintf("from.%d", i), "%s", l.unknownStream(name)))
+		}
+	}
+	l.filters(s, set.Topics)
+	d := DestinationConfig{
+		Name: s.Name(), Type: set.Type, From: set.From, Topics: set.Topics, Oldest: set.Start == "oldest",
+		Batch:   forward.Limits{Events: set.Batch.Events, Bytes: int(set.Batch.Bytes), Linger: set.Batch.Linger.Std()},
+		Timeout: set.Timeout.Std(), Settings: s.Fingerprint(),
+	}
+	l.sink(s, s.Allow(common...), &d)
+	l.c.Destinations = append(l.c.Destinations, d)
+}
+
+// sink finds the kind of d and lets it check its own settings.
+func (l *loader) sink(s, own *config.Section, d *DestinationConfig) {
+	var known []string
+	for _, kind := range l.parts.Sinks {
+		known = append(known, kind.Name)
+		if kind.Name != d.Type {
+			continue
+		}
+		d.New = func() (forward.Sink, error) { return kind.New(own) }
+		sink, err := d.New()
+		if err != nil {
+			l.errs.Add(placed(s, err))
+		} else if err := sink.Close(); err != nil {
+			l.errs.Add(placed(s, err))
+		}
+		return
+	}
+	if d.Type == "" {
+		return // reported as a missing key
+	}
+	hint := "; known are " + strings.Join(known, ", ")
+	if near := config.Nearest(d.Type, known); near != "" {
+		hint = fmt.Sprintf(", did you mean %q?", near)
+	}
+	l.errs.Add(s.Errorf("type", "%q is not a kind of destination%s", d.Type, hint))
+}
+
+// placed gives an error without a position that of the section.
+func placed(s *config.Section, err error) error {
+	var many config.Errors
+	var one *config.Error
+	if errors.As(err, &many) || errors.As(err, &one) {
+		return err
+	}
+	return s.Errorf("", "%v", err)
+}

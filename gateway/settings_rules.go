@@ -1,0 +1,186 @@
+package gateway
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"holdfast/gateway/config"
+	"holdfast/rules"
+)
+
+// ruleSections lists the rules of the configuration: those written inline and
+// those of the files that a pattern names.
+func (l *loader) ruleSections(items []*config.Section) []*config.Section {
+	var all []*config.Section
+	for _, item := range items {
+		if item.Kind() != config.Scalar {
+			all = append(all, item)
+			continue
+		}
+		var pattern string
+		if err := item.Decode(&pattern); err != nil {
+			l.errs.Add(err)
+			continue
+		}
+		for _, path := range l.ruleFiles(item, pattern) {
+			s, err := config.Load(path)
+			l.errs.Add(err)
+			if s != nil {
+				all = append(all, rulesOf(s)...)
+			}
+		}
+	}
+	return all
+}
+
+// ruleFiles lists the files of a pattern, without the tests beside them.
+func (l *loader) ruleFiles(item *config.Section, pattern string) []string {
+	paths, err := filepath.Glob(item.Path(pattern))
+	paths = slices.DeleteFunc(paths, func(path string) bool {
+		ext := filepath.Ext(path)
+		return strings.HasSuffix(strings.TrimSuffix(path, ext), "_test")
+	})
+	switch {
+	case err != nil:
+		l.errs.Add(item.Errorf("", "%q is not a file pattern: %v", pattern, err))
+	case len(paths) == 0 && !strings.ContainsAny(pattern, `*?[`):
+		l.errs.Add(item.Errorf("", "there is no file %s", item.Path(pattern)))
+	case len(paths) == 0:
+		l.c.Warnings.Add(item.Errorf("", "no file matches %s", item.Path(pattern)))
+	}
+	return paths
+}
+
+// rulesOf lists the rules of a file, which holds a list of rules, a mapping
+// with that list as rules, or one rule.
+func rulesOf(s *config.Section) []*config.Section {
+	if list := s.Child("rules"); list != nil && len(s.Keys()) == 1 {
+		s = list
+	}
+	switch s.Kind() {
+	case config.Null:
+		return nil
+	case config.List:
+		return s.Items()
+	}
+	return []*config.Section{s}
+}
+
+// rules compiles the rules, creates the streams that they write to, and checks
+// that they read from streams that exist.
+func (l *loader) rules(sections []*config.Section) {
+	if len(sections) == 0 {
+		return
+	}
+	set, err := rules.Compile(sections)
+	l.errs.Add(err)
+	for _, s := range sections {
+		if emit := s.Child("emit"); emit != nil {
+			l.outputStream(emit)
+		}
+	}
+	if err == nil {
+		l.c.Rules = set
+		for _, name := range set.Outputs() {
+			if l.stream(name) == nil {
+				l.c.Streams = append(l.c.Streams, newStream(name))
+			}
+		}
+	}
+	for _, s := range sections {
+		for _, from := range listOf(s.Child("from")) {
+			l.ruleSource(from)
+		}
+	}
+}
+
+// outputStream creates the stream that an emit names, even if the rules do not
+// compile, so that no other mistake follows from that.
+func (l *loader) outputStream(emit *config.Section) {
+	name, ok := text(emit.Child("stream"))
+	if ok && validName(name) && l.stream(name) == nil {
+		l.c.Streams = append(l.c.Streams, newStream(name))
+	}
+}
+
+// ruleSource checks where a rule reads, and warns of topics that never get
+// there.
+func (l *loader) ruleSource(from *config.Section) {
+	name, filters := streamEvents, []*config.Section{from}
+	if from.Kind() == config.Mapping {
+		if named, ok := text(from.Child("stream")); ok {
+			name = named
+		}
+		filters = listOf(from.Child("topics"))
+	}
+	stream := l.stream(name)
+	if stream == nil {
+		l.errs.Add(from.Errorf("stream", "%s", l.unknownStream(name)))
+		return
+	}
+	for _, s := range filters {
+		filter, ok := text(s)
+		if !ok {
+			continue
+		}
+		if len(stream.Topics) > 0 && !slices.ContainsFunc(stream.Topics, func(t string) bool { return overlap(t, filter) }) {
+			l.c.Warnings.Add(s.Errorf("", "nothing will match: the stream %s takes only %s", name, strings.Join(stream.Topics, ", ")))
+		}
+		for _, other := range l.c.Streams {
+			if name == streamEvents && slices.ContainsFunc(other.Topics, func(t string) bool { return covers(t, filter) }) {
+				l.c.Warnings.Add(s.Errorf("", "nothing will match: these topics go to the stream %s; read it with from: {stream: %s}", other.Name, other.Name))
+			}
+		}
+	}
+}
+
+func listOf(s *config.Section) []*config.Section {
+	switch {
+	case s == nil:
+		return nil
+	case s.Kind() == config.List:
+		return s.Items()
+	}
+	return []*config.Section{s}
+}
+
+func text(s *config.Section) (string, bool) {
+	var t string
+	if s == nil || s.Kind() != config.Scalar || s.Decode(&t) != nil {
+		return "", false
+	}
+	return t, true
+}
+
+// overlap reports whether a topic exists that both filters match.
+func overlap(a, b string) bool {
+	return walkFilters(strings.Split(a, "/"), strings.Split(b, "/"), func(x, y string) bool {
+		return x == "+" || y == "+" || x == y
+	}, true)
+}
+
+// covers reports whether a matches every topic that b matches.
+func covers(a, b string) bool {
+	return walkFilters(strings.Split(a, "/"), strings.Split(b, "/"), func(x, y string) bool {
+		return y != "#" && (x == "+" || x == y)
+	}, false)
+}
+
+// walkFilters compares two filters level by level; # ends it: that of a
+// always, that of b if either is set.
+func walkFilters(a, b []string, same func(x, y string) bool, either bool) bool {
+	for len(a) > 0 && len(b) > 0 && a[0] != "#" && (!either || b[0] != "#") {
+		if !same(a[0], b[0]) {
+			return false
+		}
+		a, b = a[1:], b[1:]
+	}
+	switch {
+	case len(a) > 0 && a[0] == "#":
+		return true
+	case either && len(b) > 0 && b[0] == "#":
+		return true
+	}
+	return len(a) == 0 && len(b) == 0
+}

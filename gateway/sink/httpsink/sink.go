@@ -1,0 +1,275 @@
+// Package httpsink sends batches with HTTP POST: newline-delimited JSON, a JSON
+// array or a CloudEvents batch, compressed if wished. What an answer means is
+// in [Kind]'s documentation and in judge: only what the far side says about
+// the events themselves is blamed on them.
+package httpsink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"holdfast/gateway/config"
+	"holdfast/gateway/forward"
+)
+
+// Kind is the http sink.
+var Kind = forward.Kind{
+	Name: "http",
+	Doc:  "POSTs batches as NDJSON, a JSON array or CloudEvents to a web service; a 2xx answer means that it has them.",
+	Sample: `url: https://ingest.example.com/v1/events
+format: ndjson        # or json, cloudevents
+compression: gzip     # or zstd, none
+headers:
+  X-Site: plant-7
+bearer: change-me     # better ${INGEST_TOKEN} or ${file:/etc/holdfast/token}
+tls:
+  ca: /etc/holdfast/ca.pem
+  cert: /etc/holdfast/gateway.pem
+  key: /etc/holdfast/gateway.key
+`,
+	New: New,
+}
+
+type settings struct {
+	URL         string                   `config:"url,required"`
+	Format      forward.Format           `config:"format,oneof=ndjson|json|cloudevents"`
+	Compression string                   `config:"compression,oneof=gzip|zstd|none"`
+	Headers     map[string]config.Secret `config:"headers"`
+	Bearer      config.Secret            `config:"bearer"`
+	Basic       *struct {
+		User     string        `config:"user,required"`
+		Password config.Secret `config:"password,required"`
+	} `config:"basic"`
+	TLS tlsSettings `config:"tls"`
+}
+
+// Sink sends batches to one URL over connections that it keeps open.
+type Sink struct {
+	url    string
+	label  string // method and URL as errors show them
+	host   string
+	header http.Header
+	client *http.Client
+	format forward.Format
+
+	encoder    forward.Encoder
+	compressor compressor
+	plain      []byte // the batch encoded, reused
+	closed     atomic.Bool
+}
+
+// New reads the settings of one destination. It touches neither network nor
+// disk; certificates are read when a connection is made.
+func New(s *config.Section) (forward.Sink, error) {
+	set := settings{Format: forward.NDJSON, Compression: "gzip"}
+	var errs config.Errors
+	errs.Add(s.Decode(&set))
+	u := set.checkURL(s, &errs)
+	header := set.checkHeaders(s, &errs)
+	set.TLS.check(s, u, &errs)
+	if err := errs.Err(); err != nil {
+		return nil, err
+	}
+
+	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	return &Sink{
+		url:    set.URL,
+		label:  "POST " + shown(u),
+		host:   header.Get("Host"),
+		header: header,
+		format: set.Format,
+		client: &http.Client{
+			Transport: &http.Transport{
+				Proxy:               http.ProxyFromEnvironment,
+				DialContext:         dialer.DialContext,
+				TLSClientConfig:     set.TLS.config(u.Hostname()),
+				TLSHandshakeTimeout: 10 * time.Second,
+				ForceAttemptHTTP2:   true,
+				HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+				MaxIdleConnsPerHost: 1,
+				IdleConnTimeout:     90 * time.Second,
+				WriteBufferSize:     64 << 10,
+				DisableCompression:  true, // of answers, which are only read in part
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		compressor: newCompressor(set.Compression),
+	}, nil
+}
+
+func (set *settings) checkURL(s *config.Section, errs *config.Errors) *url.URL {
+	if set.URL == "" {
+		return nil // Decode has said so
+	}
+	u, err := url.Parse(set.URL)
+	var wrong *url.Error
+	switch {
+	case errors.As(err, &wrong):
+		errs.Add(s.Errorf("url", "url cannot be read: %v", wrong.Err))
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		errs.Add(s.Errorf("url", "url must begin with https:// or http:// and a host"))
+	case u.User != nil:
+		errs.Add(s.Errorf("url", "url must not hold a user or password, which would show in logs; use basic"))
+	default:
+		return u
+	}
+	return nil
+}
+
+// ours are the headers that describe the request as the sink builds it.
+var ours = []string{"Connection", "Content-Encoding", "Content-Length", "Expect", "Idempotency-Key", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+// checkHeaders returns the headers that are the same in all requests.
+func (set *settings) checkHeaders(s *config.Section, errs *config.Errors) http.Header {
+	h := http.Header{}
+	h.Set("User-Agent", "holdfast")
+	h.Set("Content-Type", set.Format.ContentType())
+	if set.Compression != "none" {
+		h.Set("Content-Encoding", set.Compression)
+	}
+	for name, value := range set.Headers {
+		key, canonical := "headers."+name, http.CanonicalHeaderKey(name)
+		switch {
+		case !isToken(name):
+			errs.Add(s.Errorf(key, "%q cannot be the name of a header", name))
+		case contains(ours, canonical):
+			errs.Add(s.Errorf(key, "the header %s is set by the gateway itself", canonical))
+		case canonical == "Authorization" && (s.Has("bearer") || s.Has("basic")):
+			errs.Add(s.Errorf(key, "the header Authorization is set by bearer or basic; remove one of them"))
+		case !isFieldValue(value.Reveal()):
+			errs.Add(s.Errorf(key, "the value of header %s has control characters or line breaks", name))
+		default:
+			h.Set(name, value.Reveal())
+		}
+	}
+	switch {
+	case s.Has("bearer") && s.Has("basic"):
+		errs.Add(s.Errorf("basic", "bearer and basic exclude each other; remove one"))
+	case s.Has("bearer") && (set.Bearer.IsZero() || !isFieldValue(set.Bearer.Reveal())):
+		errs.Add(s.Errorf("bearer", "bearer must be one line of text that is not empty"))
+	case s.Has("bearer"):
+		h.Set("Authorization", "Bearer "+set.Bearer.Reveal())
+	case set.Basic != nil && strings.Contains(set.Basic.User, ":"):
+		errs.Add(s.Errorf("basic.user", "basic.user must not contain a colon"))
+	case set.Basic != nil:
+		r := http.Request{Header: h}
+		r.SetBasicAuth(set.Basic.User, set.Basic.Password.Reveal())
+	}
+	return h
+}
+
+func contains(list []string, s string) bool {
+	for _, one := range list {
+		if one == s {
+			return true
+		}
+	}
+	return false
+}
+
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isFieldValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// shown is u as it may stand in logs: queries often hold keys.
+func shown(u *url.URL) string {
+	v := *u
+	v.User, v.Fragment = nil, ""
+	if v.RawQuery != "" {
+		v.RawQuery = "…"
+	}
+	return v.String()
+}
+
+// Send posts one batch. It returns nil after an answer of 2xx.
+func (s *Sink) Send(ctx context.Context, b forward.Batch) error {
+	if s.closed.Load() {
+		return errors.New("http sink: send after close")
+	}
+	s.plain = s.encoder.AppendBatch(trim(s.plain), s.format, &b)
+	packed, err := s.compressor.compress(s.plain)
+	if err != nil {
+		return fmt.Errorf("compress a batch: %w", err)
+	}
+	p := &payload{data: packed}
+	defer p.release()
+
+	key := idempotencyKey(&b)
+	resp, reused, err := s.post(ctx, p, key)
+	if err != nil && reused && ctx.Err() == nil {
+		// A far side may drop a kept connection at any time. That is no news
+		// as long as a fresh one works.
+		s.client.CloseIdleConnections()
+		resp, _, err = s.post(ctx, p, key)
+	}
+	if err != nil {
+		return s.unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	return s.judge(resp)
+}
+
+// post makes one request and reports whether it used a kept connection.
+func (s *Sink) post(ctx context.Context, p *payload, key []string) (resp *http.Response, reused bool, err error) {
+	var kept atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) { kept.Store(c.Reused) },
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, p.reader())
+	if err != nil {
+		return nil, false, err
+	}
+	req.ContentLength = int64(len(p.data))
+	req.GetBody = p.open
+	req.Host = s.host
+	req.Header = s.header.Clone()
+	req.Header["Idempotency-Key"] = key
+	resp, err = s.client.Do(req)
+	return resp, kept.Load(), err
+}
+
+// idempotencyKey returns the identity of the first event and the offset of the
+// last, so that a batch sent again is known by it. A batch of replayed events
+// has none: a far side that knew the first sending would ignore it.
+func idempotencyKey(b *forward.Batch) []string {
+	if b.Replay {
+		return nil
+	}
+	first, last := &b.Events[0], &b.Events[len(b.Events)-1]
+	key := fmt.Sprintf("%s-%d", first.ID(url.PathEscape(b.Gateway), url.PathEscape(b.Stream)), last.Offset)
+	if last.Epoch != first.Epoch {
+		key = fmt.Sprintf("%s-%016x/%d", first.ID(url.PathEscape(b.Gateway), url.PathEscape(b.Stream)), last.Epoch, last.Offset)
+	}
+	return []string{key}
+}
+
+// Close drops the kept connections.
+func (s *Sink) Close() error {
+	if !s.closed.Swap(true) {
+		s.client.CloseIdleConnections()
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package httpsink
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+
+	"holdfast/gateway/config"
+)
+
+type tlsSettings struct {
+	CA         config.Path `config:"ca"`
+	Cert       config.Path `config:"cert"`
+	Key        config.Path `config:"key"`
+	ServerName string      `config:"server_name"`
+}
+
+func (t *tlsSettings) check(s *config.Section, u *url.URL, errs *config.Errors) {
+	switch {
+	case !s.Has("tls"):
+	case (t.Cert == "") != (t.Key == ""):
+		errs.Add(s.Errorf("tls", "tls.cert and tls.key belong together; set both or none"))
+	case u != nil && u.Scheme != "https":
+		errs.Add(s.Errorf("tls", "tls has no effect on an http URL; make it https or remove tls"))
+	}
+}
+
+// config returns TLS settings whose files are read for every new connection,
+// so that renewed certificates need no restart.
+func (t tlsSettings) config(host string) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.ServerName != "" {
+		host = t.ServerName
+	}
+	if t.Cert != "" {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			cert, err := tls.LoadX509KeyPair(string(t.Cert), string(t.Key))
+			if err != nil {
+				return nil, fmt.Errorf("read tls.cert and tls.key: %w", err)
+			}
+			return &cert, nil
+		}
+	}
+	if t.CA != "" {
+		// A pool in RootCAs would be read once only. The same verification is
+		// done below with the file as it is now.
+		c.InsecureSkipVerify = true
+		c.VerifyConnection = func(cs tls.ConnectionState) error {
+			pem, err := os.ReadFile(string(t.CA))
+			if err != nil {
+				return fmt.Errorf("read tls.ca: %w", err)
+			}
+			roots := x509.NewCertPool()
+			if !roots.AppendCertsFromPEM(pem) {
+				return fmt.Errorf("read tls.ca: %s has no certificate in PEM", t.CA)
+			}
+			return verify(cs, roots, host)
+		}
+	}
+	return c
+}
+
+// verify checks the far side's certificates as crypto/tls does by default.
+func verify(cs tls.ConnectionState, roots *x509.CertPool, host string) error {
+	if len(cs.PeerCertificates) == 0 {
+		return errors.New("the far side showed no certificate")
+	}
+	if cs.ServerName != "" { // empty for addresses
+		host = cs.ServerName
+	}
+	between := x509.NewCertPool()
+	for _, cert := range cs.PeerCertificates[1:] {
+		between.AddCert(cert)
+	}
+	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, DNSName: host,
+	})
+	return err
+}

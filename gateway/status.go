@@ -1,0 +1,157 @@
+package gateway
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"syscall"
+	"time"
+
+	"holdfast/gateway/forward"
+	"holdfast/gateway/ops"
+	"holdfast/storage"
+)
+
+// Status is a snapshot of the gateway.
+func (g *Gateway) Status() ops.Status {
+	cfg := g.config.Load()
+	now := g.log.Now().Std()
+	st := ops.Status{
+		Version: g.o.Version, Gateway: cfg.Gateway, Epoch: fmt.Sprintf("%016x", g.log.Epoch()),
+		Started: g.started.UTC(), Uptime: ops.Seconds(time.Since(g.started)),
+		State: ops.OK, Reasons: []string{},
+		HTTP: g.http, Control: g.control,
+		Streams: []ops.StreamStatus{}, Destinations: []ops.DestinationStatus{}, Rules: []ops.RuleStatus{},
+	}
+	g.storeStatus(&st, cfg)
+	g.mqttStatus(&st)
+	next := map[string]uint64{}
+	for _, s := range g.log.Streams() {
+		in := s.Status()
+		next[in.Name] = in.Next
+		st.Streams = append(st.Streams, ops.StreamStatus{
+			Name: in.Name, First: in.First, Next: in.Next, Bytes: int64(in.Bytes), Max: in.Max, Keep: ops.Seconds(in.Keep),
+			Appended: in.Next - 1 - in.Gap, Dropped: in.First - 1 - min(in.Gap, in.First-1), Damaged: in.Damaged,
+		})
+		if in.Max > 0 && int64(in.Bytes) >= in.Max/10*8 {
+			for name, c := range s.Cursors() {
+				if c.Attached && c.Pending > 0 && c.Next < in.First+(in.Next-in.First)/2 {
+					st.Degrade(fmt.Sprintf("stream %s is %d %% full and destination %s is %d events behind: the oldest will be dropped", in.Name, int64(in.Bytes)*100/in.Max, name, c.Pending))
+				}
+			}
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.log.Streams() {
+		for _, c := range sortedCursors(s) {
+			d := ops.DestinationStatus{
+				Name: c.Name, Stream: s.Name(), Kind: "none", State: ops.Idle,
+				Offset: c.Next - 1, Lag: c.Pending,
+				Ledger: ops.Ledger{
+					Appended: c.Appended, Delivered: c.Ledger.Delivered, Filtered: c.Ledger.Filtered, Expired: c.Ledger.Expired,
+					Dropped: c.Ledger.Dropped, Dead: c.Ledger.Dead, Damaged: c.Ledger.Damaged,
+					SkippedAtStart: c.Ledger.SkippedAtStart, Pending: c.Pending,
+				},
+			}
+			if c.Oldest != 0 {
+				d.Oldest = ops.Seconds(max(now.Sub(c.Oldest.Std()), 0))
+			}
+			g.forwarderStatus(&d, &st)
+			st.Destinations = append(st.Destinations, d)
+		}
+	}
+	if cfg.Rules != nil {
+		stats := cfg.Rules.Stats()
+		for i, r := range cfg.Rules.Rules() {
+			c := stats[i]
+			rs := ops.RuleStatus{Name: r.Name, Stream: r.Stream, Matched: c.Matched, Passed: c.Passed, Failed: c.Failed, Late: c.Late}
+			if p := g.processors[r.Stream]; p != nil {
+				at := p.position.Load()
+				rs.Processor = ops.ProcessorStatus{Offset: at - 1, Lag: next[r.Stream] - min(at, next[r.Stream])}
+			}
+			st.Rules = append(st.Rules, rs)
+		}
+	}
+	return st
+}
+
+func sortedCursors(s *storage.Stream) (all []storage.CursorStatus) {
+	for _, c := range s.Cursors() {
+		all = append(all, c)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all
+}
+
+func (g *Gateway) storeStatus(st *ops.Status, cfg *Config) {
+	s := g.log.Stats()
+	st.Store = ops.StoreStatus{
+		Path: cfg.Store.Path, Bytes: diskUsage(cfg.Store.Path), Free: s.Free, Commits: s.Commits,
+		Latency: ops.Latency{Sum: ops.Seconds(s.Total), P50: ops.Seconds(s.P50), P99: ops.Seconds(s.P99)},
+	}
+	if err := g.log.Err(); err != nil {
+		st.Fail(err.Error())
+	}
+	if s.Full {
+		st.Degrade(fmt.Sprintf("the disk is full: %d MiB are free in %s and sources are refused; make room or lower max of the streams", s.Free>>20, cfg.Store.Path))
+	}
+	if r := g.log.Report(); r.SetAside != "" {
+		st.Degrade("a damaged store was set aside in " + r.SetAside)
+	}
+}
+
+// diskUsage is what the files below dir take on disk, in bytes.
+func diskUsage(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e os.DirEntry, err error) error {
+		if err != nil {
+			return nil // a file that has just gone
+		}
+		if info, err := e.Info(); err == nil {
+			if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+				n += sys.Blocks * 512
+			}
+		}
+		return nil
+	})
+	return n
+}
+
+func (g *Gateway) mqttStatus(st *ops.Status) {
+	s := g.broker.Stats()
+	st.MQTT = ops.MQTTStatus{
+		Listen: []string{}, Clients: int(s.Clients), Received: s.Received, Sent: s.Delivered,
+		Violations: s.Violations, Refused: s.Refused,
+	}
+	for _, a := range g.broker.Addrs() {
+		st.MQTT.Listen = append(st.MQTT.Listen, a.String())
+	}
+}
+
+// forwarderStatus adds what the destination at work says to what its cursor
+// has on disk.
+func (g *Gateway) forwarderStatus(d *ops.DestinationStatus, st *ops.Status) {
+	run := g.destinations[d.Name]
+	if run == nil {
+		if d.Lag > 0 {
+			st.Degrade(fmt.Sprintf("destination %s is not configured any more; its place in stream %s is kept, %d events behind", d.Name, d.Stream, d.Lag))
+		}
+		return
+	}
+	d.Kind = run.config.Type
+	for i, name := range run.config.From {
+		if name != d.Stream {
+			continue
+		}
+		f := run.forwarders[i].Status()
+		d.LastError, d.Attempts, d.NextAttempt, d.LastSuccess = f.Err, f.Attempts, f.NextAttempt, f.LastSuccess
+		switch f.State {
+		case forward.Sending:
+			d.State = ops.Sending
+		case forward.Retrying:
+			d.State = ops.Retrying
+			st.Degrade(fmt.Sprintf("destination %s does not take events: %s", d.Name, f.Err))
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"holdfast/gateway/event"
+)
+
+// payload120 is a reading as a typical device sends it.
+const payload120 = `{"device":"press-17","temperature":71.25,"unit":"C","humidity":43.1,"seq":184467,"ts":1717243200123,"status":"ok","v":3}`
+
+// BenchmarkNoMatch is an event whose topic no rule selects.
+func BenchmarkNoMatch(b *testing.B) {
+	e := engine(b, `
+- name: hot
+  from: other/+/temp
+  where: temperature > 80
+  emit: {stream: alerts}
+`)
+	run(b, e, events(512, "plant/7/temp", payload120))
+}
+
+// BenchmarkFilter is one rule on JSON of 120 bytes.
+func BenchmarkFilter(b *testing.B) {
+	b.Run("no", func(b *testing.B) {
+		e := engine(b, `
+- name: hot
+  from: plant/+/temp
+  where: temperature > 80 && unit == "C"
+  emit: {stream: alerts, topic: alerts/hot}
+`)
+		run(b, e, events(512, "plant/7/temp", payload120))
+	})
+	b.Run("pass", func(b *testing.B) {
+		e := engine(b, `
+- name: hot
+  from: plant/+/temp
+  where: temperature > 70 && unit == "C"
+  emit: {stream: alerts, topic: alerts/hot}
+`)
+		run(b, e, events(512, "plant/7/temp", payload120))
+	})
+	b.Run("fields", func(b *testing.B) {
+		e := engine(b, `
+- name: hot
+  from: plant/+/temp
+  where: temperature > 70 && unit == "C"
+  emit: {stream: alerts, topic: "alerts/{topic}", fields: {temp: temperature, f: temperature * 9 / 5 + 32, device: device}}
+`)
+		run(b, e, events(512, "plant/7/temp", payload120))
+	})
+	b.Run("missing", func(b *testing.B) {
+		e := engine(b, `
+- name: hot
+  from: plant/+/temp
+  where: pressure > 70 && unit == "C"
+  emit: {stream: alerts, topic: alerts/hot}
+`)
+		run(b, e, events(512, "plant/7/temp", payload120))
+	})
+}
+
+// BenchmarkFilters100 is a hundred rules on one stream of events.
+func BenchmarkFilters100(b *testing.B) {
+	var y strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&y, "- name: r%d\n  from: plant/+/temp\n  where: temperature > %d && unit == \"C\"\n  emit: {stream: alerts, topic: a}\n", i, 80+i)
+	}
+	run(b, engine(b, y.String()), events(512, "plant/7/temp", payload120))
+}
+
+// BenchmarkWindow is five aggregates for each of so many keys.
+func BenchmarkWindow(b *testing.B) {
+	for _, keys := range []int{10, 10000} {
+		for _, aggs := range []string{
+			"{n: count(), t: avg(temperature), lo: min(temperature), hi: max(temperature), s: sum(humidity)}",
+			"{n: count(), t: avg(temperature), p: p95(temperature), hi: max(temperature), u: last(unit)}",
+		} {
+			b.Run(fmt.Sprintf("keys=%d/%s", keys, strings.Fields(aggs)[4]), func(b *testing.B) {
+				e := engine(b, `
+- name: w
+  from: plant/#
+  key: device
+  window: {tumbling: 10s}
+  aggregate: `+aggs+`
+  emit: {stream: minutes, topic: "agg/{key}"}
+`)
+				evs := events(20000, "plant/7/temp", payload120)
+				for i := range evs {
+					evs[i].Payload = []byte(strings.Replace(payload120, "press-17", fmt.Sprintf("press-%d", i%keys), 1))
+				}
+				run(b, e, evs)
+			})
+		}
+	}
+}
+
+func events(n int, topic, payload string) []event.Event {
+	all := make([]event.Event, n)
+	for i := range all {
+		all[i] = event.Event{Topic: topic, Payload: []byte(payload), Client: "c", Source: "mqtt"}
+	}
+	return all
+}
+
+// run steps over the events again and again, 10 µs apart.
+func run(b *testing.B, e *Engine, evs []event.Event) {
+	b.ReportAllocs()
+	var res Result
+	offset := uint64(0)
+	for n := 0; n < b.N; {
+		batch := evs[:min(len(evs), 512, b.N-n)]
+		at := n % len(evs)
+		if at+len(batch) > len(evs) {
+			batch = evs[at:]
+		} else {
+			batch = evs[at : at+len(batch)]
+		}
+		for i := range batch {
+			offset++
+			batch[i].Offset, batch[i].Received = offset, event.Time(1717243200e9+offset*1e4)
+		}
+		res.Reset()
+		e.Step(batch, &res)
+		n += len(batch)
+	}
+	b.ReportMetric(float64(len(res.Failures)), "failures")
+}

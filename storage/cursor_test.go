@@ -1,0 +1,229 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"holdfast/gateway/event"
+)
+
+func ledger(t testing.TB, l *Log, stream, cursor string) CursorStatus {
+	t.Helper()
+	c, ok := l.Stream(stream).Cursors()[cursor]
+	if !ok {
+		t.Fatalf("stream %q has no cursor %q", stream, cursor)
+	}
+	b := c.Ledger
+	if sum := b.Delivered + b.Filtered + b.Expired + b.Dropped + b.Dead + b.Damaged + b.SkippedAtStart + c.Pending; sum != c.Appended {
+		t.Errorf("the ledger does not balance: appended %d, accounted for %d: %+v", c.Appended, sum, c)
+	}
+	return c
+}
+
+func TestACursorRepeatsABatchUntilItIsCommittedAndGoesOnAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	appendNow(t, l, "events", numbered(0, 10)...)
+	c := l.Stream("events").Cursor("cloud", StartOldest)
+	next := func(c *Cursor, n int) []event.Event {
+		t.Helper()
+		events, err := c.Next(t.Context(), ReadLimits{Events: n, Bytes: 1 << 20}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return events
+	}
+	if first, again := next(c, 4), next(c, 4); len(first) != 4 || first[0].Offset != again[0].Offset {
+		t.Fatal("a batch that was not committed was not repeated")
+	}
+	if err := c.Commit(t.Context(), 3, Outcome{Delivered: 2, Filtered: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if rest := next(c, 4); len(rest) != 1 || rest[0].Offset != 4 {
+		t.Fatalf("the rest of the batch is %v", rest)
+	}
+	dead := []event.Event{{Topic: "x", Payload: []byte("dead")}}
+	if err := c.Commit(t.Context(), 1, Outcome{Dead: dead, Stream: l.Stream("dead")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, dir)
+	c = l.Stream("events").Cursor("cloud", StartNow)
+	if events := next(c, 10); events[0].Offset != 5 || len(events) != 6 {
+		t.Errorf("after the restart the cursor is at %d with %d events, want 5 and 6", events[0].Offset, len(events))
+	}
+	if got := ledger(t, l, "events", "cloud").Ledger; got.Delivered != 2 || got.Filtered != 1 || got.Dead != 1 {
+		t.Errorf("ledger %+v", got)
+	}
+	if letters := readAll(t, l, "dead", 1); len(letters) != 1 || string(letters[0].Payload) != "dead" {
+		t.Errorf("dead letters %v", letters)
+	}
+}
+
+func TestANewCursorBeginsNowOrAtTheOldest(t *testing.T) {
+	l := open(t, t.TempDir())
+	appendNow(t, l, "events", numbered(0, 5)...)
+	l.Stream("events").Cursor("now", StartNow)
+	l.Stream("events").Cursor("oldest", StartOldest)
+	appendNow(t, l, "events", numbered(5, 2)...)
+	if c := ledger(t, l, "events", "now"); c.Pending != 2 || c.Ledger.SkippedAtStart != 5 {
+		t.Errorf("a cursor that begins now has %+v", c)
+	}
+	if c := ledger(t, l, "events", "oldest"); c.Pending != 7 || c.Ledger.SkippedAtStart != 0 {
+		t.Errorf("a cursor that begins at the oldest event has %+v", c)
+	}
+}
+
+func TestWhatRetentionTakesFromACursorIsBookedAndLateDeliveryCorrectsIt(t *testing.T) {
+	l := open(t, t.TempDir(), func(o *Options) { o.Streams[0].Max = 4 << 20 })
+	c := l.Stream("events").Cursor("cloud", StartOldest)
+	random := newNoise()
+	appendNow(t, l, "events", noise(random, 64, 16<<10)...)
+	batch, err := c.Next(t.Context(), ReadLimits{Events: 10, Bytes: 1 << 20}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := len(batch)
+	for range 20 { // far beyond max while the batch is under way
+		appendNow(t, l, "events", noise(random, 64, 16<<10)...)
+	}
+	dropped := ledger(t, l, "events", "cloud").Ledger.Dropped
+	if dropped < 100 {
+		t.Fatalf("only %d events were dropped", dropped)
+	}
+	if err := c.Commit(t.Context(), held, Outcome{Delivered: held}); err != nil {
+		t.Fatal(err)
+	}
+	if got := ledger(t, l, "events", "cloud").Ledger; got.Delivered != uint64(held) || got.Dropped != dropped-uint64(held) {
+		t.Errorf("%d of the dropped events were delivered after all: ledger %+v, dropped before %d", held, got, dropped)
+	}
+}
+
+func TestAFailedWriteStopsEveryAcknowledgement(t *testing.T) {
+	broken := errors.New("the disk is broken")
+	failing := false
+	l := open(t, t.TempDir(), func(o *Options) {
+		o.onCommit = func() error {
+			if failing {
+				return broken
+			}
+			return nil
+		}
+	})
+	appendNow(t, l, "events", numbered(0, 1)...)
+	done := make(chan error, 2)
+	failing = true
+	if err := l.Append(t.Context(), []Append{{l.Stream("events"), numbered(1, 1)}}, AppendOptions{Hurry: true}, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, ErrFailed) || !errors.Is(err, broken) {
+		t.Errorf("the append got %v", err)
+	}
+	failing = false
+	if err := l.Append(t.Context(), []Append{{l.Stream("events"), numbered(2, 1)}}, AppendOptions{}, func(err error) { done <- err }); !errors.Is(err, ErrFailed) {
+		t.Errorf("an append after the failure got %v: it may not be taken before the store was opened again", err)
+	}
+	if _, err := l.Stream("events").Cursor("x", StartNow).Next(t.Context(), ReadLimits{Events: 1, Bytes: 1}, 0); !errors.Is(err, ErrFailed) {
+		t.Errorf("a waiting reader got %v", err)
+	}
+}
+
+func TestACopiedStoreGetsANewEpoch(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	epoch := l.Epoch()
+	appendNow(t, l, "events", numbered(0, 3)...)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, dir)
+	if l.Epoch() != epoch {
+		t.Fatal("a restart changed the epoch")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	copied := t.TempDir()
+	copyTree(t, dir, copied)
+	l = open(t, copied)
+	if l.Epoch() == epoch || l.Report().NewEpoch == "" {
+		t.Error("a copy of the store kept the epoch: its events would pass for duplicates of the original's")
+	}
+	if got := readAll(t, l, "events", 1); got[0].Epoch != epoch {
+		t.Error("events from before the copy have lost their identity")
+	}
+}
+
+func TestAStoreThatDoesNotOpenIsSetAsideAndOffsetsGoOn(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	l.Stream("events").Cursor("cloud", StartOldest)
+	appendNow(t, l, "events", numbered(0, 100)...)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damageManifest(t, dir)
+	l = open(t, dir)
+	if l.Report().SetAside == "" {
+		t.Fatal("nothing was reported")
+	}
+	appendNow(t, l, "events", numbered(100, 1)...)
+	first, _, next := l.Stream("events").Bounds()
+	if first <= 100 {
+		t.Errorf("offset %d was used twice", first)
+	}
+	c := ledger(t, l, "events", "cloud")
+	if c.Ledger.Damaged != 100 || c.Next != first || next != first+1 {
+		t.Errorf("cursor %+v in [%d, %d)", c, first, next)
+	}
+}
+
+func TestHeldPacketIdentifiersSurviveARestartUntilTheyAreReleased(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	done := make(chan error, 1)
+	o := AppendOptions{Hurry: true, Client: "c", Hold: []uint16{7, 9}}
+	if err := l.Append(context.Background(), []Append{{l.Stream("events"), numbered(0, 2)}}, o, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Release("c", []uint16{7}, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if held := open(t, dir).Held("c"); len(held) != 1 || held[0] != 9 {
+		t.Errorf("held after the restart: %v, want 9", held)
+	}
+}
+
+func TestLingerGroupsWhatNobodyWaitsFor(t *testing.T) {
+	l := open(t, t.TempDir(), func(o *Options) { o.Linger = 50 * time.Millisecond })
+	appendNow(t, l, "events", numbered(0, 1)...)
+	before := l.Stats().Commits
+	done := make(chan error, 100)
+	start := time.Now()
+	for i := range 100 {
+		if err := l.Append(t.Context(), []Append{{l.Stream("events"), numbered(i, 1)}}, AppendOptions{}, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, most := l.Stats().Commits-before, 2+uint64(time.Since(start)/(50*time.Millisecond)); n > most {
+		t.Errorf("100 appends in a moment took %d commits, want at most %d", n, most)
+	}
+}
