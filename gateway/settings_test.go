@@ -286,6 +286,7 @@ streams: {vibration: {topics: ['vib/+/x', 'shock/#']}}
 rules:
   - {name: a, from: 'vib/7/x', emit: {stream: alerts, topic: a}}
   - {name: b, from: ['vib/#', shock], emit: {stream: alerts, topic: a}}
+  - {name: d, from: {stream: alerts, topics: [vib/7/x]}, emit: {stream: other, topic: a}}
   - {name: c, from: {stream: vibration, topics: [temp/+, '+/+/x']}, emit: {stream: alerts, topic: a}}
 `)
 	if err != nil {
@@ -295,7 +296,7 @@ rules:
 	for _, w := range c.Warnings {
 		lines = append(lines, w.Pos.Line)
 	}
-	if diff := cmp.Diff([]int{4, 5, 6}, lines); diff != "" {
+	if diff := cmp.Diff([]int{4, 5, 7}, lines); diff != "" {
 		t.Errorf("lines with warnings (-want +got)\n%s\n%v", diff, c.Warnings)
 	}
 }

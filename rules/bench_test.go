@@ -128,3 +128,70 @@ func run(b *testing.B, e *Engine, evs []event.Event) {
 	}
 	b.ReportMetric(float64(len(res.Failures)), "failures")
 }
+
+// What the design promises for the cost of one event, in allocations, which do
+// not depend on the machine.
+func TestAnEventCostsFewAllocations(t *testing.T) {
+	for name, tt := range map[string]struct {
+		topic string
+		most  float64
+		yaml  string
+	}{
+		"no rule":          {"other", 0, "- {name: a, from: plant/#, where: temperature > 80, emit: {stream: s}}\n"},
+		"does not pass":    {"plant/1", 2, "- {name: a, from: plant/#, where: 'temperature > 80 && unit == \"C\"', emit: {stream: s}}\n"},
+		"passes, unparsed": {"plant/1", 1, "- {name: a, from: plant/#, emit: {stream: s}}\n"},
+		"window":           {"plant/1", 5, "- {name: a, from: plant/#, key: device, window: {tumbling: 10s}, aggregate: {n: count(), t: avg(temperature), h: max(humidity)}, emit: {stream: s, topic: t}}\n"},
+	} {
+		e, evs, res := engine(t, tt.yaml), events(1, tt.topic, payload120), Result{}
+		got := testing.AllocsPerRun(1000, func() {
+			res.Reset()
+			evs[0].Offset++
+			e.Step(evs, &res)
+		})
+		if got > tt.most {
+			t.Errorf("%s: %v allocations, at most %v are promised", name, got, tt.most)
+		}
+		if len(res.Failures) > 0 {
+			t.Error(res.Failures)
+		}
+	}
+}
+
+// BenchmarkCompile is a set of a hundred rules and its engine.
+func BenchmarkCompile(b *testing.B) {
+	var y strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&y, "- name: r%d\n  from: plant/+/temp\n  where: temperature > %d && unit == \"C\"\n  emit: {stream: alerts, topic: a}\n", i, 80+i)
+	}
+	for b.Loop() {
+		engine(b, y.String())
+	}
+}
+
+// BenchmarkSnapshot writes and reads the state of 10,000 keys.
+func BenchmarkSnapshot(b *testing.B) {
+	set := mustCompile(b, `
+- name: w
+  from: plant/#
+  key: device
+  window: {tumbling: 10s}
+  aggregate: {n: count(), t: avg(temperature), p: p95(temperature), hi: max(temperature), u: last(unit)}
+  emit: {stream: minutes, topic: "agg/{key}"}
+`)
+	e := set.Engine(EventsStream)
+	evs := events(10000, "plant/7/temp", "")
+	for i := range evs {
+		evs[i].Payload = []byte(strings.Replace(payload120, "press-17", fmt.Sprintf("press-%d", i), 1))
+	}
+	e.Step(evs, &Result{})
+	b.Run("write", func(b *testing.B) {
+		for b.Loop() {
+			b.SetBytes(int64(len(snapshot(b, e))))
+		}
+	})
+	b.Run("restart", func(b *testing.B) {
+		for b.Loop() {
+			restart(b, set, e)
+		}
+	})
+}

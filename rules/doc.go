@@ -26,8 +26,8 @@
 // caused them, then of the rules in the file, then of panes by end and key.
 //
 // An event on which a rule fails (a field is missing or of another type, its
-// window has too many keys) is a [Failure] of that rule and changes none of
-// its state; the other rules go on. Only fields that an expression really
+// window has too many keys) is a [Failure] of that rule and counts in none of
+// its aggregates; the other rules go on. Only fields that an expression really
 // comes to read can fail it: && and || stop as soon as the result is known,
 // and `field ?? default` and `field == nil` accept absent fields. null counts
 // as absent. Late events are counted ([Stat]).

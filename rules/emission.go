@@ -38,8 +38,11 @@ func (c *ruleCompiler) emission() emission {
 	e.names = fieldNames(names)
 	source := sp.Emit.Topic
 	if source.IsZero() {
-		if sp.Window != nil && sp.section.Has("emit") {
-			c.errs = append(c.errs, sp.section.Errorf("emit", "emit needs a topic: the events of a window may have had many"))
+		if sp.Window != nil {
+			if sp.section.Has("emit") {
+				c.errs = append(c.errs, sp.section.Errorf("emit", "emit needs a topic: the events of a window may have had many"))
+			}
+			return e
 		}
 		source.Text = "{topic}"
 	}
@@ -193,29 +196,24 @@ func (r *rule) event() (event.Event, error) {
 
 // pane makes the output for the frame's pane. On an error the event holds all
 // that is known of the pane, as its record.
-func (r *rule) pane() (out event.Event, err error) {
+func (r *rule) pane() (event.Event, error) {
 	p := r.frame.pane
-	out = event.Event{Source: "rule", Client: r.Name, Key: p.Key, Topic: r.Name, Time: p.End,
+	out := event.Event{Source: "rule", Client: r.Name, Key: p.Key, Time: p.End,
 		QoS: r.emit.qos, Retain: r.emit.retain, ContentType: "application/json",
 		Cause: &event.ID{Epoch: p.Epoch, Stream: r.Stream, Offset: p.Offset}}
-	record, err := r.record(p)
-	out.Payload = record
-	if err != nil && r.emit.programs == nil {
-		return out, err
-	}
-	topic, err := r.emit.topic.fill("", "", p.Key)
-	if err != nil {
-		return out, err
-	}
-	if r.emit.programs != nil {
-		payload, err := r.emit.payload(r.frame)
-		if err != nil {
-			return out, err
+	var err error
+	if out.Topic, err = r.emit.topic.fill("", "", p.Key); err == nil {
+		if r.emit.programs == nil {
+			out.Payload, err = r.record(p)
+		} else {
+			out.Payload, err = r.emit.payload(r.frame)
 		}
-		out.Payload = payload
 	}
-	out.Topic = topic
-	return out, nil
+	if err != nil {
+		out.Topic = r.Name
+		out.Payload, _ = r.record(p)
+	}
+	return out, err
 }
 
 // record is the payload of a pane unless the rule names fields: all aggregates,
@@ -228,7 +226,7 @@ func (r *rule) record(p *window.Pane) (b []byte, err error) {
 		var bad error
 		if b, bad = appendJSON(b, v.Any()); bad != nil {
 			b = append(b, "null"...) // a sum beyond the range of numbers
-			err = fmt.Errorf("aggregate %d: %w", i+1, bad)
+			err = fmt.Errorf("aggregate %s: %w", names[i][1:len(names[i])-1], bad)
 		}
 	}
 	i := len(p.Values)

@@ -16,7 +16,13 @@ import (
 	"holdfast/rules/window"
 )
 
-var errNotJSON = errors.New("the payload is not JSON")
+var (
+	errNotJSON = errors.New("the payload is not JSON")
+	errDeep    = fmt.Errorf("the payload has more than %d lists and objects inside each other", maxDepth)
+)
+
+// maxDepth bounds the stack that checking a payload takes.
+const maxDepth = 2000
 
 // slot is a payload field as some rules read it: one path as one kind. Rules
 // that read the same field as the same kind share a slot, and with it the work
@@ -48,6 +54,8 @@ type frame struct {
 	uses    *[]*slot // where slot notes which ones the rule being compiled uses
 	vm      vm.VM
 }
+
+func newFrame() *frame { return &frame{vm: vm.VM{MemoryBudget: maxMemory}} }
 
 // begin turns to the next event, of which the rules in plan may ask.
 func (f *frame) begin(ev *event.Event, plan *want) {
@@ -81,6 +89,7 @@ func pathName(path []string) string { return strings.Join(path, ".") }
 // want is a tree of the fields that some rules name.
 type want struct {
 	name  string
+	index int // the name as the index of an array; -1 if it is none
 	slots []*slot
 	kids  []*want
 	bare  []*slot // at the root: what a payload that is no object goes to
@@ -94,7 +103,10 @@ func (w *want) add(s *slot) {
 	for _, name := range s.path {
 		kid := w.kid(name)
 		if kid == nil {
-			kid = &want{name: name}
+			kid = &want{name: name, index: -1}
+			if i, err := strconv.Atoi(name); err == nil && strconv.Itoa(i) == name {
+				kid.index = i
+			}
 			w.kids = append(w.kids, kid)
 		}
 		w = kid
@@ -216,12 +228,16 @@ func unquote(raw string) string {
 func (f *frame) decode() {
 	f.decoded, f.err = true, nil
 	payload := f.ev.Payload
-	if !gjson.ValidBytes(payload) {
+	// Events are read-only, so the fields may be parts of the payload.
+	s := unsafe.String(unsafe.SliceData(payload), len(payload))
+	switch {
+	case len(payload) > maxDepth && tooDeep(s):
+		f.err = errDeep
+		return
+	case !gjson.Valid(s):
 		f.err = errNotJSON
 		return
 	}
-	// Events are read-only, so the fields may be parts of the payload.
-	s := unsafe.String(unsafe.SliceData(payload), len(payload))
 	i := skipSpace(s, 0)
 	switch {
 	case s[i] == '{':
@@ -295,19 +311,45 @@ func (f *frame) object(s string, i int, w *want) {
 
 // array looks for the elements of w, whose names are indexes.
 func (f *frame) array(s string, i int, w *want) {
-	if len(w.kids) == 0 {
-		return
+	last := -1
+	for _, kid := range w.kids {
+		last = max(last, kid.index)
 	}
 	i = skipSpace(s, i+1)
-	for n := 0; s[i] != ']'; n++ {
+	for n := 0; n <= last && s[i] != ']'; n++ {
 		end := skipValue(s, i)
-		if kid := w.kid(strconv.Itoa(n)); kid != nil {
-			f.found(kid, s, i, end)
+		for _, kid := range w.kids {
+			if kid.index == n {
+				f.found(kid, s, i, end)
+			}
 		}
 		if i = skipSpace(s, end); s[i] == ',' {
 			i = skipSpace(s, i+1)
 		}
 	}
+}
+
+// tooDeep reports whether s, which may be no JSON at all, opens more than
+// maxDepth lists and objects inside each other.
+func tooDeep(s string) bool {
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			for i++; i < len(s) && s[i] != '"'; i++ {
+				if s[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
 }
 
 func skipSpace(s string, i int) int {

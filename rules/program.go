@@ -304,6 +304,7 @@ var (
 func inOurWords(msg string) string {
 	msg = strings.Replace(msg, "unexpected token EOF", "the expression ends too early", 1)
 	msg = strings.Replace(msg, "unexpected end of expression", "the expression ends too early", 1)
+	msg = strings.Replace(msg, "memory budget exceeded", "the lists it makes are too long", 1)
 	msg = strings.Replace(msg, "compilation failed: expression exceeds maximum allowed nodes",
 		"the expression has too many parts; split the rule", 1)
 	msg = tokenName.ReplaceAllString(msg, `"$1"`)
@@ -327,8 +328,8 @@ func inOurWords(msg string) string {
 		}
 		return "mapping"
 	})
-	if strings.Contains(msg, "invalid operation: %") {
-		msg += "; % takes whole numbers only, as in int(x) % 2"
+	if strings.HasPrefix(msg, "invalid operation: % ") {
+		return "% takes whole numbers only, as in int(x) % 2"
 	}
 	return strings.TrimSpace(msg)
 }

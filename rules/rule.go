@@ -147,22 +147,15 @@ type ruleCompiler struct {
 	exprs  []*expression // not yet resolved
 }
 
-// compileRule compiles the rule in a section for a frame. The errors hold all
-// mistakes; the rule is only usable without any.
-func compileRule(s *config.Section, f *frame) (*rule, *spec, config.Errors) {
-	sp, errs := readSpec(s)
-	if sp.Emit == nil {
-		sp.Emit = &emitSpec{}
-	}
-	r := &rule{frame: f, shape: sp.shape(), total: &counters{}, Rule: Rule{
-		Name: sp.Name, Stream: sp.stream, Filters: sp.filters, Where: sp.Where.Text,
-		Window: sp.Window != nil, Output: sp.Emit.Stream, Pos: s.Pos(),
-	}}
+// compileRule compiles a rule for a frame. The errors hold all mistakes that
+// readSpec did not find; the rule is only usable without any.
+func compileRule(sp *spec, f *frame) (*rule, config.Errors) {
+	r := &rule{Rule: sp.rule(), frame: f, shape: sp.shape(), total: &counters{}}
 	f.uses = &r.slots
 	defer func() { f.uses = nil }()
-	c := &ruleCompiler{sp: sp, rule: r, errs: errs}
+	c := &ruleCompiler{sp: sp, rule: r}
 	c.compile()
-	return r, sp, c.errs
+	return r, c.errs
 }
 
 func (c *ruleCompiler) compile() {

@@ -16,8 +16,8 @@ type Set struct {
 // compiled expressions belong to the memory of one engine.
 type def struct {
 	Rule
-	section *config.Section
-	total   *counters
+	spec  *spec
+	total *counters
 }
 
 // Compile checks the rules in the sections, one each, in the order of the
@@ -32,7 +32,9 @@ func Compile(sections []*config.Section) (*Set, error) {
 			errs.Add(s.Errorf("", "a rule is a mapping with name, from and emit, not %v", s.Kind()))
 			continue
 		}
-		r, sp, mistakes := compileRule(s, &frame{})
+		sp, mistakes := readSpec(s)
+		errs.Add(mistakes.Err())
+		r, mistakes := compileRule(sp, newFrame())
 		errs.Add(mistakes.Err())
 		if first, twice := names[r.Name]; twice && r.Name != "" {
 			errs.Add(s.Errorf("name", "another rule is named %q, at %v", r.Name, first))
@@ -41,13 +43,13 @@ func Compile(sections []*config.Section) (*Set, error) {
 		}
 		if r.Stream != "" && r.Output != "" {
 			if reaches(emits, r.Output, r.Stream) {
-				errs.Add(sp.section.Errorf("emit.stream", "events would go around in a circle: what this rule emits to %q comes back to it through %q",
+				errs.Add(s.Errorf("emit.stream", "events would go around in a circle: what this rule emits to %q comes back to it through %q",
 					r.Output, r.Stream))
 			} else {
 				emits = append(emits, edge{r.Stream, r.Output})
 			}
 		}
-		set.defs = append(set.defs, def{Rule: r.Rule, section: s, total: r.total})
+		set.defs = append(set.defs, def{Rule: r.Rule, spec: sp, total: r.total})
 	}
 	if err := errs.Err(); err != nil {
 		return nil, err
@@ -116,13 +118,13 @@ func (s *Set) Stats() []Stat {
 // Engine returns a new engine with empty state for the rules that read the
 // stream; nil if there are none.
 func (s *Set) Engine(stream string) *Engine {
-	e := &Engine{stream: stream, frame: &frame{}}
+	e := &Engine{stream: stream, frame: newFrame()}
 	e.reset()
 	for _, d := range s.defs {
 		if d.Stream != stream {
 			continue
 		}
-		r, _, errs := compileRule(d.section, e.frame)
+		r, errs := compileRule(d.spec, e.frame)
 		if len(errs) > 0 {
 			panic("rules: a rule that compiled does not compile again: " + errs.Error())
 		}

@@ -88,7 +88,9 @@ func readSpec(s *config.Section) (*spec, config.Errors) {
 		errs.Add(sp.readFrom())
 	}
 	errs.Add(sp.readWindow())
-	if sp.Emit != nil {
+	if sp.Emit == nil {
+		sp.Emit = &emitSpec{}
+	} else {
 		if stream := sp.Emit.Stream; stream != "" && !nameRule.MatchString(stream) {
 			errs.Add(s.Errorf("emit.stream", "%q cannot name a stream: a name %s", stream, nameHint))
 		}
@@ -102,6 +104,12 @@ func readSpec(s *config.Section) (*spec, config.Errors) {
 		}
 	}
 	return sp, errs
+}
+
+// rule describes the rule for people.
+func (sp *spec) rule() Rule {
+	return Rule{Name: sp.Name, Stream: sp.stream, Filters: sp.filters, Where: sp.Where.Text,
+		Window: sp.Window != nil, Output: sp.Emit.Stream, Pos: sp.section.Pos()}
 }
 
 func (sp *spec) readFrom() error {

@@ -221,15 +221,6 @@ func (c *commit) run(batch []*request) {
 		return
 	}
 	l.stats.commit(time.Since(start), size)
-	for _, w := range c.order {
-		w.stream.mu.Lock()
-		w.stream.segments[len(w.stream.segments)-1] = w.segment
-		if len(w.sealed) > 0 {
-			w.stream.segments = append(w.stream.segments[:len(w.stream.segments)-1], append(w.sealed, w.segment)...)
-		}
-		w.stream.mu.Unlock()
-		w.stream.settle()
-	}
 	for _, d := range cursors {
 		d.cursor.settled(d.saved)
 	}
@@ -240,6 +231,17 @@ func (c *commit) run(batch []*request) {
 		if r.done != nil {
 			r.done(nil)
 		}
+	}
+	// Sources first, readers after them: whoever waits for an acknowledgement
+	// must not wait for a reader to be woken.
+	for _, w := range c.order {
+		w.stream.mu.Lock()
+		w.stream.segments[len(w.stream.segments)-1] = w.segment
+		if len(w.sealed) > 0 {
+			w.stream.segments = append(w.stream.segments[:len(w.stream.segments)-1], append(w.sealed, w.segment)...)
+		}
+		w.stream.mu.Unlock()
+		w.stream.settle()
 	}
 	c.lookAtFiles(size)
 }

@@ -377,6 +377,9 @@ func (l *Log) Close() error {
 		if e := l.db.Close(); err == nil && l.Err() == nil {
 			err = e
 		}
+		if err == nil && l.Err() == nil {
+			_ = os.Remove(filepath.Join(l.opt.Dir, runningFile))
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("close the store: %w", err)

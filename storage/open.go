@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ const (
 	databaseDir   = "log"            // Badger's files, inside the store
 	positionsFile = "positions.json" // copy of offsets and cursors, for a repair
 
+	runningFile = "running" // there while a process has the store open
+
 	// A store that had to be set aside may have been ahead of the copy of its
 	// positions by what is appended between two copies.
 	repairGap = 1 << 26
@@ -25,6 +28,9 @@ func (l *Log) openStore() error {
 	dir := l.space.dir
 	if err := removeEmptyFiles(dir); err != nil {
 		return fmt.Errorf("open the store in %s: %w", l.opt.Dir, err)
+	}
+	if err := l.probe(); err != nil {
+		return l.setAside(dir, err)
 	}
 	db, err := l.tryOpen(dir)
 	if err == nil {
@@ -39,6 +45,43 @@ func (l *Log) openStore() error {
 		return fmt.Errorf("open the store in %s: another process has it open: %w", l.opt.Dir, err)
 	}
 	return l.setAside(dir, err)
+}
+
+// ErrUnreadable is wrapped by the error of Options.Probe when opening the
+// store ended the process that tried it.
+var ErrUnreadable = errors.New("the store cannot be opened")
+
+// probe opens the store in another process if it was not closed in order: a
+// truncated file under a memory map ends the process that reads it, and no
+// program can catch that. The marker is there from now until Close.
+func (l *Log) probe() error {
+	marker := filepath.Join(l.opt.Dir, runningFile)
+	_, err := os.Stat(marker)
+	if err == nil && l.opt.Probe != nil {
+		if err := l.opt.Probe(l.opt.Dir); errors.Is(err, ErrUnreadable) {
+			return err
+		}
+	}
+	f, err := os.OpenFile(marker, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil // the disk is full or read-only; opening will say so
+	}
+	_ = f.Close()
+	return nil
+}
+
+// Probe opens and closes the store in dir, and returns what Badger says. The
+// process may end by a signal.
+func Probe(dir string) error {
+	database := filepath.Join(dir, databaseDir)
+	if err := removeEmptyFiles(database); err != nil {
+		return err
+	}
+	db, err := badger.Open(badgerOptions(database, true, &openLog{}))
+	if err != nil {
+		return err
+	}
+	return db.Close()
 }
 
 func (l *Log) tryOpen(dir string) (*badger.DB, error) {

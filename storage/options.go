@@ -30,6 +30,11 @@ type Options struct {
 	// rule outputs and Badger itself going on a full disk. 0 means 64 MiB.
 	Reserve int64
 
+	// Probe opens the store in another process, see the function Probe; nil
+	// means that Open does without. An error that wraps ErrUnreadable makes
+	// Open set the store aside.
+	Probe func(dir string) error
+
 	// noSync opens the store without syncing: the control of the power-cut
 	// test, reachable only in a binary built with the tag nosync.
 	noSync bool

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -57,14 +59,18 @@ func (g *gatewayFlags) register(cmd *cobra.Command) {
 }
 
 // client returns a client for the gateway. A configuration with mistakes does
-// not keep the user from asking the gateway that runs.
-func (g *gatewayFlags) client() *ops.Client {
+// not keep the user from asking the gateway that runs; one that was named and
+// cannot be read is an error.
+func (g *gatewayFlags) client() (*ops.Client, error) {
 	if g.socket != "" {
-		return ops.NewClient(g.socket)
+		return ops.NewClient(g.socket), nil
 	}
-	store := ""
-	if cfg, err := g.config.load(); err == nil {
-		store = cfg.Store.Path
+	cfg, err := g.config.load()
+	switch {
+	case err == nil:
+		return ops.NewClient(ops.SocketPaths(cfg.Store.Path)...), nil
+	case g.config.given() && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
+		return nil, err
 	}
-	return ops.NewClient(ops.SocketPaths(store)...)
+	return ops.NewClient(ops.SocketPaths("")...), nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // pubWindow is how many messages of one `pub` may await their acknowledgement.
-const pubWindow = 100
+const pubWindow = 500
 
 // maxStdin is the largest message that `pub` reads from stdin.
 const maxStdin = 16 << 20

@@ -20,7 +20,11 @@ the configuration has mistakes they are shown, and the gateway goes on with
 the one it has.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := gateway.client().Reload(cmd.Context())
+			client, err := gateway.client()
+			if err != nil {
+				return err
+			}
+			err = client.Reload(cmd.Context())
 			var refused *ops.ConfigError
 			if errors.As(err, &refused) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%v\nthe gateway goes on with the configuration it has\n", err)

@@ -30,6 +30,8 @@ func TestCommandLine(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		UpdateScripts:       *update,
+		Deadline:            time.Now().Add(2 * time.Minute),
 		Setup: func(e *testscript.Env) error {
 			// Nothing of the machine that the tests run on.
 			e.Setenv("XDG_RUNTIME_DIR", e.WorkDir+"/run")

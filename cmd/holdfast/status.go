@@ -33,7 +33,11 @@ far each destination is and what became of its events, and its rules. With
 			if interval <= 0 {
 				return usagef("--interval must be more than 0")
 			}
-			client, out := gateway.client(), cmd.OutOrStdout()
+			client, err := gateway.client()
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
 			switch {
 			case watch:
 				return watchStatus(cmd.Context(), client, out, output, interval)

@@ -41,8 +41,12 @@ interrupted.`,
 			if query.Last < 0 || count < 0 {
 				return usagef("--last and --count take a number of events")
 			}
+			client, err := gateway.client()
+			if err != nil {
+				return err
+			}
 			n := 0
-			err := gateway.client().Tail(cmd.Context(), query, func(it ops.Item) error {
+			err = client.Tail(cmd.Context(), query, func(it ops.Item) error {
 				if err := printItem(cmd.OutOrStdout(), output, it); err != nil {
 					return err
 				}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 const (
@@ -43,6 +44,7 @@ type conn struct {
 	ends    bool // the session ends with the connection (until DISCONNECT says otherwise)
 	will    *will
 	limit   int // largest packet that the client takes, 0 if it did not say
+	window  int // messages at QoS 1 and 2 that the client takes at once
 
 	// Owned by the goroutine that reads.
 	buf       []byte
@@ -61,6 +63,7 @@ type conn struct {
 	noWill    bool              // DISCONNECT said that there is to be none
 	granting  []grant           // subscriptions of the SUBSCRIBE that mochi works on
 	routeHeld bool              // this goroutine holds Broker.route
+	left      []packets.Packet  // of the session, to be sent again
 
 	mu       sync.Mutex
 	changed  sync.Cond // on mu: bytes were sent, a batch was committed, or the end is near
@@ -242,18 +245,13 @@ func (c *conn) serve(keepAlive uint16) {
 // does not see the packets that are taken before it.
 func (c *conn) SetDeadline(time.Time) error { return nil }
 
-// Write queues packets of mochi. Once the session is established it never
-// waits, for mochi holds a lock meanwhile that others need; before that, when
-// mochi sends what an earlier connection left unacknowledged, it waits for
-// room.
+// Write queues packets of mochi. It never waits, for mochi holds a lock
+// meanwhile that others need.
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.v5 && c.session != nil && len(p) == 2 && p[0] == typeDisconnect<<4 {
 		return len(p), nil // 3.1.1 has no DISCONNECT from the server
-	}
-	for !c.serving && !c.closing && len(c.out) > c.b.maxQueued/2 {
-		c.changed.Wait()
 	}
 	if c.closing {
 		return 0, net.ErrClosed
@@ -350,15 +348,6 @@ func (c *conn) pause() {
 		c.paused = true
 		_ = c.Conn.SetReadDeadline(longAgo)
 	}
-}
-
-// takenOver lets a waiting Write go on: another connection is about to send
-// its last packet through it.
-func (c *conn) takenOver() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.serving = true
-	c.changed.Broadcast()
 }
 
 // finish releases the socket after mochi has left the connection. It waits

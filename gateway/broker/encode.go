@@ -33,6 +33,7 @@ type delivery struct {
 	qos    byte
 	id     uint16 // if qos > 0
 	retain bool
+	dup    bool
 	expiry uint32 // what is left of it, if the event has one
 	subs   []int  // identifiers of the subscriptions that match, for MQTT 5
 }
@@ -56,6 +57,9 @@ func appendPublish(b []byte, d delivery, v5 bool, limit int) (_ []byte, ok bool)
 	first := byte(typePublish<<4) | d.qos<<1
 	if d.retain {
 		first |= 1
+	}
+	if d.dup {
+		first |= 8
 	}
 	b = append(b, first)
 	b = appendVarint(b, body)

@@ -52,7 +52,8 @@ func (h *hook) Provides(what byte) bool {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck,
 		mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnPacketEncode, mqtt.OnPacketSent, mqtt.OnPacketProcessed,
-		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnClientExpired:
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnClientExpired,
+		mqtt.OnQosComplete, mqtt.OnQosDropped:
 		return true
 	}
 	return false
@@ -66,9 +67,13 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	c.cl = cl
 	c.v5 = cl.Properties.ProtocolVersion == 5
+	c.window = maxWindow
+	if n := int(cl.Properties.Props.ReceiveMaximum); n > 0 {
+		c.window = min(n, maxWindow)
+	}
 	c.limit = int(min(cl.Properties.Props.MaximumPacketSize, math.MaxInt32))
-	// mochi's way of honouring the client's receive maximum deadlocks, and
-	// its topic aliases go wrong when a message is dropped.
+	// mochi's way of honouring the client's receive maximum deadlocks, so the
+	// outbox does that. Its topic aliases go wrong when a message is dropped.
 	cl.Properties.Props.ReceiveMaximum = 0
 	cl.State.Inflight.ResetSendQuota(0)
 	cl.Properties.Props.TopicAliasMaximum = 0
@@ -143,7 +148,7 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 func (h *hook) OnACLCheck(_ *mqtt.Client, _ string, write bool) bool { return !write }
 
 // OnSessionEstablish runs before mochi moves an earlier session of the client
-// to this connection. Routing stands still until CONNACK is sent: mochi loses
+// to this connection. Routing stands still until that is done: mochi loses
 // messages that are added to a session while it copies it.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	c := cl.Net.Conn.(*conn)
@@ -151,28 +156,43 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	if c.v5 {
 		c.ends = cl.Properties.Props.SessionExpiryInterval == 0
 	}
-	if old := h.b.attach(c, cl.ID, pk.Connect.Clean); old != nil {
-		old.takenOver()
-	}
+	h.b.attach(c, cl.ID, pk.Connect.Clean)
 	h.b.route.Lock()
 	c.routeHeld = true
 }
 
-// OnPacketSent ends the standstill.
+// OnPacketSent runs before mochi repeats what an earlier connection left
+// unacknowledged, which the outbox does better.
 func (h *hook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
 	if pk.FixedHeader.Type != packets.Connack {
 		return
 	}
 	if c, ok := cl.Net.Conn.(*conn); ok && c.routeHeld {
-		c.routeHeld = false
-		h.b.route.Unlock()
+		c.left = takeAll(cl)
 	}
 }
 
-// OnSessionEstablished runs when CONNACK and what was left of an earlier
-// session have been sent.
+// OnSessionEstablished runs when CONNACK has been sent. It ends the
+// standstill.
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
-	cl.Net.Conn.(*conn).serve(cl.State.Keepalive)
+	c := cl.Net.Conn.(*conn)
+	c.session.outbox.resume(cl, c, c.left)
+	c.left, c.routeHeld = nil, false
+	h.b.route.Unlock()
+	c.serve(cl.State.Keepalive)
+}
+
+// OnQosComplete runs when a subscriber has acknowledged a message.
+func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) { h.settled(cl, pk.PacketID) }
+
+// OnQosDropped runs when it has refused one, and on mochi's own goroutine
+// when one has expired.
+func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) { h.settled(cl, pk.PacketID) }
+
+func (h *hook) settled(cl *mqtt.Client, id uint16) {
+	if c, ok := cl.Net.Conn.(*conn); ok && c.session != nil {
+		c.session.outbox.settle(cl, c, id)
+	}
 }
 
 // OnPacketEncode completes mochi's CONNACK. Also called by other goroutines.

@@ -142,8 +142,10 @@ func (c *conn) takeRun(run []byte, n int) error {
 				release = append(release, binary.BigEndian.Uint16(body))
 			}
 		case typePingreq:
-			if pings++; len(body) > 0 {
+			if len(body) > 0 {
 				bad = malformed("PINGREQ with a body")
+			} else {
+				pings++
 			}
 		}
 	}

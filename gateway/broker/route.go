@@ -167,7 +167,10 @@ func (b *Broker) fanOut(e *event.Event, t *targets) {
 type message struct {
 	e      *event.Event
 	expiry uint32
-	stored *packets.Packet // as mochi keeps it for a session, made when needed
+	// retained messages of a new subscription are kept for it even if its
+	// session is full: they do not come again.
+	retained bool
+	stored   *packets.Packet // as mochi keeps it for a session, made when needed
 }
 
 // deliver sends a message to one subscriber. At QoS 1 and 2 it is kept in the
@@ -183,60 +186,33 @@ func (b *Broker) deliver(m *message, to *target, retain bool) {
 	}
 	d := delivery{e: m.e, qos: min(m.e.QoS, to.qos), retain: retain, expiry: m.expiry, subs: to.ids}
 	if d.qos == 0 {
-		c.publish(d)
+		_ = c.publish(d)
 		return
 	}
-	if cl.State.Inflight.Len() >= b.maxInflight {
+	if !c.session.outbox.put(b, cl, c, m, d) {
 		b.count.dropped.Add(1)
 		b.say("mqtt session is full: messages dropped", to.client, errSlow)
-		return
-	}
-	d.id = c.session.nextID(cl.State.Inflight)
-	p := *m.packet()
-	p.FixedHeader.Qos, p.FixedHeader.Retain, p.PacketID = d.qos, d.retain, d.id
-	p.Properties.SubscriptionIdentifier = to.ids
-	cl.State.Inflight.Set(p)
-	atomic.AddInt64(&b.server.Info.Inflight, 1)
-	c.publish(d)
-}
-
-// nextID returns a free packet identifier. They count down, since mochi has
-// one set of them for both directions, and clients count up.
-func (s *session) nextID(in *mqtt.Inflight) uint16 {
-	for {
-		if s.lastID--; s.lastID != 0 {
-			if _, used := in.Get(s.lastID); !used {
-				return s.lastID
-			}
-		}
 	}
 }
 
-// publish queues a message for a connected client.
-func (c *conn) publish(d delivery) {
+// publish queues a message for a connected client. ok is false if the client
+// does not take packets of its size [MQTT-3.1.2-24].
+func (c *conn) publish(d delivery) (ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
-		return
+		return true
 	}
-	if queued := len(c.out); queued > 0 {
-		if d.qos == 0 && queued > c.b.maxQueued/2 {
-			c.b.count.dropped.Add(1)
-			return
-		}
-		if queued > c.b.maxQueued {
-			c.b.say("mqtt client disconnected", c.session.id, errSlow)
-			c.close()
-			return
-		}
+	if d.qos == 0 && len(c.out) > c.b.maxQueued/2 {
+		c.b.count.dropped.Add(1)
+		return true
 	}
-	var ok bool
-	if c.out, ok = appendPublish(c.out, d, c.v5, c.limit); !ok {
-		return // the client does not take packets of this size [MQTT-3.1.2-24]
+	if c.out, ok = appendPublish(c.out, d, c.v5, c.limit); ok {
+		c.b.count.delivered.Add(1)
+		atomic.AddInt64(&c.b.server.Info.MessagesSent, 1)
+		c.flush()
 	}
-	c.b.count.delivered.Add(1)
-	atomic.AddInt64(&c.b.server.Info.MessagesSent, 1)
-	c.flush()
+	return ok
 }
 
 // packet returns the message as mochi keeps it, with memory of its own: the
@@ -313,28 +289,41 @@ func (b *Broker) sendCurrent(topic string, to *target) {
 	if !ok {
 		return
 	}
-	e := event.Event{
+	e, live := eventOf(&p)
+	if !live {
+		return
+	}
+	m := message{e: &e, retained: true}
+	if e.Properties != nil {
+		m.expiry = e.Properties.Expiry
+	}
+	b.deliver(&m, to, true)
+}
+
+// eventOf is the inverse of packet; live is false if the message has expired.
+func eventOf(p *packets.Packet) (e event.Event, live bool) {
+	props := &p.Properties
+	e = event.Event{
 		Topic:       p.TopicName,
 		Payload:     p.Payload,
 		QoS:         p.FixedHeader.Qos,
-		Retain:      true,
-		ContentType: p.Properties.ContentType,
+		Retain:      p.FixedHeader.Retain,
+		ContentType: props.ContentType,
 		Properties: &event.Properties{
-			UTF8:            p.Properties.PayloadFormat == 1,
-			ResponseTopic:   p.Properties.ResponseTopic,
-			CorrelationData: p.Properties.CorrelationData,
+			UTF8:            props.PayloadFormat == 1,
+			ResponseTopic:   props.ResponseTopic,
+			CorrelationData: props.CorrelationData,
 		},
 	}
-	m := message{e: &e}
+	for _, u := range props.User {
+		e.Properties.User = append(e.Properties.User, event.Property{Name: u.Key, Value: u.Val})
+	}
 	if p.Expiry > 0 {
 		left := p.Expiry - time.Now().Unix()
 		if left <= 0 {
-			return
+			return e, false
 		}
-		e.Properties.HasExpiry, e.Properties.Expiry, m.expiry = true, uint32(left), uint32(left)
+		e.Properties.HasExpiry, e.Properties.Expiry = true, uint32(left)
 	}
-	for _, u := range p.Properties.User {
-		e.Properties.User = append(e.Properties.User, event.Property{Name: u.Key, Value: u.Val})
-	}
-	b.deliver(&m, to, true)
+	return e, true
 }

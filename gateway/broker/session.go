@@ -32,7 +32,7 @@ type session struct {
 	will    *time.Timer // for a will that waits
 	willNow func()      // publishes it
 
-	lastID uint16 // of messages to the client; guarded by Broker.route
+	outbox outbox
 }
 
 // hold is a QoS 2 packet identifier between PUBLISH and PUBREL.
@@ -142,9 +142,8 @@ type will struct {
 }
 
 // attach makes c the connection of its client's session. fresh says that the
-// client wants none of what was before. It returns the connection that had
-// the session until now, if it is still there.
-func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn) {
+// client wants none of what was before.
+func (b *Broker) attach(c *conn, id string, fresh bool) {
 	b.mu.Lock()
 	s, known := b.sessions[id]
 	if !known {
@@ -153,7 +152,8 @@ func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn) {
 	}
 	c.session = s
 	s.mu.Lock()
-	old, s.conn = s.conn, c
+	old := s.conn
+	s.conn = c
 	publish := s.cancelWill()
 	s.mu.Unlock()
 	if old != nil && old.ends {
@@ -177,7 +177,6 @@ func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn) {
 			publish() // the session that it belongs to has ended [MQTT-3.1.3-9]
 		}
 	}
-	return old
 }
 
 // cancelWill stops a will that waits and returns what would publish it.

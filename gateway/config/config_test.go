@@ -116,7 +116,7 @@ start: oldest
 		exampleShared: exampleShared{Start: "oldest"},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(example{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
-		cmp.Comparer(func(a, b Secret) bool { return a == b }), cmp.Comparer(func(a, b Expr) bool { return a == b })); diff != "" {
+		cmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }), cmp.Comparer(func(a, b Expr) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -166,8 +166,8 @@ func TestLaterFilesOverrideAndExtendEarlierOnes(t *testing.T) {
 		}
 		return path
 	}
-	base := write("base.yaml", "name: a\ntopics: [x, y]\nbatch: {events: 5, bytes: 10}\nparts: {cloud: {dir: c}}\ndir: base\n")
-	site := write("site/site.yaml", "name: b\ntopics: [z]\nbatch: {events: 6}\nparts: {local: {dir: l}}\ndir: site\nmode:\n")
+	base := write("base.yaml", "name: a\ntopics: [x, y]\nbatch: {events: 5, bytes: 10}\nparts: {cloud: {dir: c}}\ndir: base\npause: 1s\n")
+	site := write("site/site.yaml", "name: b\ntopics: [z]\nbatch: {events: 6}\nparts: {local: {dir: l}}\ndir: site\nmode:\npause: [2s]\n")
 	s, err := LoadAll(base, site)
 	if err != nil {
 		t.Fatal(err)
@@ -175,8 +175,8 @@ func TestLaterFilesOverrideAndExtendEarlierOnes(t *testing.T) {
 	var got example
 	err = s.Decode(&got)
 	var errs Errors
-	if !errors.As(err, &errs) || len(errs) != 1 || errs[0].Pos.File != site || errs[0].Pos.Line != 6 {
-		t.Errorf("the empty mode of the later file: got %v", err)
+	if !errors.As(err, &errs) || len(errs) != 2 || errs[0].Pos != (Pos{site, 6, 1}) || errs[1].Pos != (Pos{site, 7, 1}) {
+		t.Errorf("the mistakes of the later file: got %v", err)
 	}
 	if got.Name != "b" || len(got.Topics) != 1 || got.Batch != (exampleBatch{6, 10}) || len(got.Parts) != 2 {
 		t.Errorf("got %+v", got)

@@ -33,7 +33,7 @@ func (d *decoder) scalar(s *Section, v reflect.Value, o options) {
 		return
 	}
 	if v.Type() == secretType {
-		v.Set(reflect.ValueOf(Secret{text}))
+		v.Set(reflect.ValueOf(NewSecret(text)))
 		return
 	}
 	if v.Type() == pathType {

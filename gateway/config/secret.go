@@ -9,20 +9,29 @@ import (
 // environment variable or as ${file:PATH} for the content of a file, without
 // the line break at its end. Only [Secret.Reveal] gives it away: printing,
 // logging and encoding show a placeholder.
-type Secret struct{ value string }
+type Secret struct {
+	// A pointer, since fmt cannot call the methods of a Secret in a field that
+	// is not exported: it then shows an address.
+	value *string
+}
 
 // NewSecret returns a secret with the given value.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret { return Secret{&value} }
 
 // Reveal returns the value.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // IsZero reports whether there is no secret.
-func (s Secret) IsZero() bool { return s.value == "" }
+func (s Secret) IsZero() bool { return s.Reveal() == "" }
 
 // String returns a placeholder; "" if there is no secret.
 func (s Secret) String() string {
-	if s.value == "" {
+	if s.IsZero() {
 		return ""
 	}
 	return "(secret)"

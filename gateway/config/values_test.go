@@ -61,14 +61,17 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 		S  Secret
 		P  *Secret
 		In map[string]Secret
+		in Secret // fmt cannot call its methods
 	}
-	h := holder{s, &s, map[string]Secret{"k": s}}
+	h := holder{s, &s, map[string]Secret{"k": s}, s}
 	var b bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		fmt.Fprintf(&b, verb, s)
 		fmt.Fprintf(&b, verb, &s)
 		fmt.Fprintf(&b, verb, h.S)
 		fmt.Fprintf(&b, verb, h.In)
+		fmt.Fprintf(&b, verb, h)
+		fmt.Fprintf(&b, verb, &h)
 	}
 	for _, handler := range []slog.Handler{slog.NewTextHandler(&b, nil), slog.NewJSONHandler(&b, nil)} {
 		slog.New(handler).Info("m", "secret", s, "pointer", &s, "holder", h)

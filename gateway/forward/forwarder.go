@@ -168,6 +168,9 @@ func (f *Forwarder) Step(ctx context.Context) (sent int, err error) {
 // far side can recognise it, and without lingering while events are known to
 // wait.
 func (f *Forwarder) next(ctx context.Context) (Batch, error) {
+	if ctx.Err() != nil {
+		return Batch{}, ctx.Err()
+	}
 	l := f.o.Limits
 	if f.again > 0 {
 		l.Events = f.again

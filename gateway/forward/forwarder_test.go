@@ -119,7 +119,7 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 
 func TestAFaultOfTheDestinationKeepsTheBatchHoweverLongItLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(30, forward.Options{Limits: forward.Limits{Events: 10, Linger: time.Second}})
+		b := newBench(7, forward.Options{Limits: forward.Limits{Events: 10, Linger: time.Second}})
 		start := time.Now()
 		back := start.Add(7 * 24 * time.Hour)
 		b.sink.Answer = func(context.Context, int, forward.Batch) error {
@@ -130,7 +130,7 @@ func TestAFaultOfTheDestinationKeepsTheBatchHoweverLongItLasts(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(time.Hour)
-			b.cur.Append(sinktest.Events(31, 5)...) // must not change the batch that is being tried
+			b.cur.Append(sinktest.Events(8, 28)...) // must not change the batch that is being tried
 		}()
 		b.drain(t, 8*24*time.Hour)
 		b.checkAll(t, 35)
@@ -142,8 +142,8 @@ func TestAFaultOfTheDestinationKeepsTheBatchHoweverLongItLasts(t *testing.T) {
 				continue
 			}
 			failed++
-			if a.First != 1 || a.Last != 10 {
-				t.Fatalf("attempt sent %d–%d, want the same batch 1–10 again", a.First, a.Last)
+			if a.First != 1 || a.Last != 7 {
+				t.Fatalf("attempt sent %d–%d, want the same batch 1–7 again", a.First, a.Last)
 			}
 		}
 		// Full jitter below 60 s pauses 30 s on average: about 20,160 a week.
@@ -246,6 +246,20 @@ func TestPoisonAfterAnOutageAndAWrongTokenIsTheOnlyDeadLetter(t *testing.T) {
 		}
 		b.drain(t, time.Hour)
 		b.checkAll(t, 20_000, 10_007)
+	})
+}
+
+func TestFindingAPoisonEventDoesNotWaitForMoreEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(100, forward.Options{Limits: forward.Limits{Events: 200, Linger: time.Hour}})
+		b.sink.Answer = refuse(57)
+		start := time.Now()
+		b.drain(t, 24*time.Hour)
+		b.checkAll(t, 100, 57)
+		// Once for the batch, once for what is left of it behind the dead letter.
+		if took := time.Since(start); took > 2*time.Hour+time.Minute {
+			t.Errorf("it took %v", took)
+		}
 	})
 }
 
@@ -464,6 +478,9 @@ func TestASilentDestinationIsTimedOut(t *testing.T) {
 			if n == 1 {
 				<-ctx.Done()
 				return forward.Permanent(ctx.Err()) // even if a sink blames the events
+			}
+			if s := b.Status(); s.State != forward.Retrying {
+				t.Errorf("while the batch is sent again the state is %q", s.State)
 			}
 			return nil
 		}

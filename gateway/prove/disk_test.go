@@ -28,13 +28,18 @@ type disk struct {
 func newDisk(t testing.TB, mib int) *disk {
 	t.Helper()
 	needRoot(t)
-	needTools(t, "mkfs.ext4", "losetup", "mount", "umount", "resize2fs")
+	needTools(t, "mkfs.ext4", "losetup", "mount", "umount")
 	dir := folder(t)
 	d := &disk{image: filepath.Join(dir, "disk.img"), path: filepath.Join(dir, "disk")}
 	if err := os.Mkdir(d.path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d.truncate(t, mib)
+	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(d.image, int64(mib)<<20); err != nil {
+		t.Fatal(err)
+	}
 	// Nothing left to initialize later, which would count as written.
 	command(t, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image)
 	out, err := exec.Command("losetup", "--find", "--show", d.image).CombinedOutput()
@@ -48,26 +53,6 @@ func newDisk(t testing.TB, mib int) *disk {
 	}
 	t.Cleanup(func() { exec.Command("umount", "-l", d.path).Run() })
 	return d
-}
-
-func (d *disk) truncate(t testing.TB, mib int) {
-	t.Helper()
-	f, err := os.OpenFile(d.image, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(int64(mib) << 20); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// grow makes the mounted disk so many MiB large.
-func (d *disk) grow(t testing.TB, mib int) {
-	t.Helper()
-	d.truncate(t, mib)
-	command(t, "losetup", "-c", d.loop)
-	command(t, "resize2fs", d.loop)
 }
 
 // free returns how many bytes may still be written.

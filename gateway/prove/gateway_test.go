@@ -289,6 +289,9 @@ func processCPU(t testing.TB, pid int) time.Duration {
 
 // rssAnon returns the anonymous memory of the gateway, in bytes.
 func (g *process) rssAnon() (int64, error) {
+	if !g.alive() {
+		return 0, errors.New("the gateway is not running")
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
 	if err != nil {
 		return 0, err

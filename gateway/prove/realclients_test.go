@@ -84,7 +84,8 @@ func clientArgs(g *process, version string, qos int) []string {
 // function that returns the payloads of n messages once they have come.
 func subscribe(t *testing.T, g *process, version string, qos int, filter string, n int) func() []string {
 	t.Helper()
-	cmd := exec.Command("mosquitto_sub", append(clientArgs(g, version, qos), "-t", filter, "-C", strconv.Itoa(n), "-W", "20", "-d")...)
+	// Its output is buffered by the block when nobody watches.
+	cmd := exec.Command("stdbuf", append(append([]string{"-oL", "mosquitto_sub"}, clientArgs(g, version, qos)...), "-t", filter, "-C", strconv.Itoa(n), "-W", "20", "-d")...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

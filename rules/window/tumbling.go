@@ -253,7 +253,11 @@ func (w *Tumbling) readPane(r *reader) {
 		return
 	}
 	p := w.pane(start)
-	for n := r.count(4); n > 0 && r.err == nil; n-- {
+	n := r.count(4)
+	if n == 0 {
+		r.fail(errDamaged)
+	}
+	for ; n > 0 && r.err == nil; n-- {
 		key := r.text()
 		if _, twice := p.index[key]; twice {
 			r.fail(errDamaged)
@@ -271,6 +275,12 @@ func (w *Tumbling) readPane(r *reader) {
 		}
 		for j := range sketches {
 			sketches[j] = readSketch(r, w.mapping)
+			if sketches[j].GetCount() != float64(g.rows) {
+				r.fail(errDamaged)
+			}
+		}
+		if g.rows == 0 {
+			r.fail(errDamaged)
 		}
 	}
 }

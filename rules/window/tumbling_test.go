@@ -1,6 +1,7 @@
 package window
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -9,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"holdfast/gateway/event"
 )
@@ -82,13 +83,7 @@ func (w *reference) take(closed func(end event.Time) bool) []Pane {
 			Offset: last.Offset, Epoch: last.Epoch, Values: slowly(rows)})
 	}
 	slices.SortFunc(panes, func(a, b Pane) int {
-		if a.End != b.End {
-			return int(a.End - b.End)
-		}
-		if a.Key < b.Key {
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(a.End, b.End), cmp.Compare(a.Key, b.Key))
 	})
 	return panes
 }
@@ -108,7 +103,7 @@ func slowly(rows []Row) []Value {
 	}
 	sorted := slices.Sorted(slices.Values(column(0)))
 	at := func(percent int) float64 { return sorted[(len(sorted)*percent+99)/100-1] }
-	first := slices.MinFunc(rows, func(a, b Row) int { return int(a.Time - b.Time) })
+	first := slices.MinFunc(rows, func(a, b Row) int { return cmp.Compare(a.Time, b.Time) })
 	last := rows[0]
 	for _, r := range rows {
 		if r.Time >= last.Time {
@@ -140,7 +135,7 @@ func closeTo(t *testing.T, got, want []Pane) {
 				g.Values[j] = w.Values[j]
 			}
 		}
-		if diff := cmp.Diff(w, g); diff != "" {
+		if diff := gocmp.Diff(w, g); diff != "" {
 			t.Fatalf("pane %d (-want +got):\n%s", i, diff)
 		}
 	}
@@ -213,7 +208,7 @@ func TestAPaneIsHalfOpen(t *testing.T) {
 		t.Errorf("closed before its end: %v", got)
 	}
 	want := []Pane{{Start: 10e9, End: 20e9, Rows: 2, Values: []Value{Num(2)}}}
-	if diff := cmp.Diff(want, w.Advance(nil, event.Time(20*time.Second))); diff != "" {
+	if diff := gocmp.Diff(want, w.Advance(nil, event.Time(20*time.Second))); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -225,15 +220,16 @@ func TestARefusedRowChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Advance(nil, 5e9)
-	before := w.AppendState(nil)
 	with := func(change func(*Row)) Row {
 		row := good
 		row.Values = slices.Clone(good.Values)
 		change(&row)
 		return row
 	}
-	w.Add(nil, with(func(r *Row) { r.Key = "b" }))
-	before = w.AppendState(before[:0])
+	if _, err := w.Add(nil, with(func(r *Row) { r.Key = "b" })); err != nil {
+		t.Fatal(err)
+	}
+	before := w.AppendState(nil)
 	for name, tt := range map[string]struct {
 		row  Row
 		want error
@@ -280,7 +276,7 @@ func TestFirstAndLastGoByEventTime(t *testing.T) {
 		}
 	}
 	got := w.Flush(nil)[0]
-	if diff := cmp.Diff([]Value{Num(1), Num(3)}, got.Values); diff != "" {
+	if diff := gocmp.Diff([]Value{Num(1), Num(3)}, got.Values); diff != "" {
 		t.Error(diff)
 	}
 	if got.Offset != 2 {
@@ -312,7 +308,7 @@ func TestASketchOfHostileNumbersStaysSmallAndRestores(t *testing.T) {
 			}
 		}
 	}
-	if diff := cmp.Diff(other.Flush(nil), w.Flush(nil)); diff != "" {
+	if diff := gocmp.Diff(other.Flush(nil), w.Flush(nil)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -321,7 +317,10 @@ func FuzzRestoreState(f *testing.F) {
 	w := NewTumbling(time.Second, 10, allAggs)
 	f.Add(w.AppendState(nil))
 	for i := range 30 {
-		w.Add(nil, Row{Key: fmt.Sprint(i % 4), Time: event.Time(i) * 2e8, Values: []Value{Num(float64(i - 9)), Str("x"), Num(1)}})
+		row := Row{Key: fmt.Sprint(i % 4), Time: event.Time(i) * 2e8, Values: []Value{Num(float64(i - 9)), Str("x"), Num(1)}}
+		if _, err := w.Add(nil, row); err != nil {
+			f.Fatal(err)
+		}
 	}
 	f.Add(w.AppendState(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -39,7 +39,7 @@ func ParseItem(text []byte) (Item, error) {
 	if err := d.Decode(&i); err != nil {
 		return i, err
 	}
-	if _, err := d.Token(); err != io.EOF {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return i, errors.New("more than one item")
 	}
 	if (i.Data == nil) == (i.DataBase64 == nil) {

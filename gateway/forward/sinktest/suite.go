@@ -55,7 +55,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 			t.Skip("this far side cannot fail")
 		}
 		defer far.Sink.Close()
-		send(t, far, batch(1, 2), nil)
+		send(t, far, batch(1, 2))
 		far.Fail(true)
 		for range 3 {
 			err := far.Sink.Send(t.Context(), batch(3, 2))
@@ -68,8 +68,8 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		}
 		arrived(t, far, 1, 2)
 		far.Fail(false)
-		send(t, far, batch(3, 2), nil)
-		send(t, far, batch(5, 2), nil)
+		send(t, far, batch(3, 2))
+		send(t, far, batch(5, 2))
 		arrived(t, far, 1, 6)
 	})
 
@@ -102,7 +102,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		far := open(t)
 		defer far.Sink.Close()
 		b := batch(1, 20)
-		send(t, far, b, nil)
+		send(t, far, b)
 		if diff := cmp.Diff(batch(1, 20), b); diff != "" {
 			t.Errorf("Send changed the batch (-before +after):\n%s", diff)
 		}
@@ -110,13 +110,13 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 			clear(b.Events[i].Payload)
 			b.Events[i].Topic = "changed"
 		}
-		send(t, far, batch(21, 5), nil)
+		send(t, far, batch(21, 5))
 		arrived(t, far, 1, 25)
 	})
 
 	t.Run("Close may be repeated and ends the sink", func(t *testing.T) {
 		far := open(t)
-		send(t, far, batch(1, 1), nil)
+		send(t, far, batch(1, 1))
 		for range 2 {
 			if err := far.Sink.Close(); err != nil {
 				t.Errorf("Close: %v", err)
@@ -136,10 +136,10 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 	})
 }
 
-func send(t *testing.T, far Target, b forward.Batch, want error) {
+func send(t *testing.T, far Target, b forward.Batch) {
 	t.Helper()
-	if err := far.Sink.Send(t.Context(), b); err != want {
-		t.Fatalf("Send of %d events from %d: got %v, want %v", len(b.Events), b.Events[0].Offset, err, want)
+	if err := far.Sink.Send(t.Context(), b); err != nil {
+		t.Fatalf("Send of %d events from %d: %v", len(b.Events), b.Events[0].Offset, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package httpsink
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"holdfast/gateway/forward"
@@ -132,7 +132,6 @@ func (s *Sink) unreachable(ctx context.Context, err error) error {
 	var host x509.HostnameError
 	var dns *net.DNSError
 	var op *net.OpError
-	var alert tls.AlertError
 	switch {
 	case errors.As(err, &unknown):
 		return fmt.Errorf("%s: %w; set tls.ca to the authority's certificate", s.label, err)
@@ -140,8 +139,11 @@ func (s *Sink) unreachable(ctx context.Context, err error) error {
 		return fmt.Errorf("%s: %w; check the far side's certificate and the clock of this device", s.label, err)
 	case errors.As(err, &host):
 		return fmt.Errorf("%s: %w; check url, or set tls.server_name", s.label, err)
-	case errors.As(err, &alert):
-		return fmt.Errorf("%s: the far side refused the TLS connection: %w; check tls.cert and tls.key", s.label, alert)
+	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
+		return fmt.Errorf("%s: the far side refused the TLS connection: %w; check tls.cert and tls.key", s.label, op.Err)
+	case strings.HasPrefix(s.url, "https:") && isHangUp(err):
+		// The alert that says so is lost when the connection is reset.
+		return fmt.Errorf("%s: the far side ended the connection without an answer; if it asks for a client certificate, check tls.cert and tls.key", s.label)
 	case errors.As(err, &dns):
 		return fmt.Errorf("%s: %s cannot be resolved: %s", s.label, dns.Name, dns.Err)
 	case errors.As(err, &op) && op.Addr != nil:
@@ -152,4 +154,8 @@ func (s *Sink) unreachable(ctx context.Context, err error) error {
 		return fmt.Errorf("%s: %s %v: %w", s.label, op.Op, op.Addr, op.Err)
 	}
 	return fmt.Errorf("%s: %w", s.label, err)
+}
+
+func isHangUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
 }

@@ -63,6 +63,7 @@ type Sink struct {
 	encoder    forward.Encoder
 	compressor compressor
 	plain      []byte // the batch encoded, reused
+	unanswered bool   // the last request got no answer
 	closed     atomic.Bool
 }
 
@@ -92,17 +93,26 @@ func New(s *config.Section) (forward.Sink, error) {
 				DialContext:         dialer.DialContext,
 				TLSClientConfig:     set.TLS.config(u.Hostname()),
 				TLSHandshakeTimeout: 10 * time.Second,
-				ForceAttemptHTTP2:   true,
-				HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+				Protocols:           protocols(),
 				MaxIdleConnsPerHost: 1,
 				IdleConnTimeout:     90 * time.Second,
 				WriteBufferSize:     64 << 10,
 				DisableCompression:  true, // of answers, which are only read in part
+
+				ExpectContinueTimeout: 2 * time.Second,
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		compressor: newCompressor(set.Compression),
 	}, nil
+}
+
+// protocols is HTTP/1.1 alone: with one request at a time HTTP/2 gains nothing,
+// and it hides why a connection failed.
+func protocols() *http.Protocols {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	return &p
 }
 
 func (set *settings) checkURL(s *config.Section, errs *config.Errors) *url.URL {
@@ -219,11 +229,13 @@ func (s *Sink) Send(ctx context.Context, b forward.Batch) error {
 
 	key := idempotencyKey(&b)
 	resp, reused, err := s.post(ctx, p, key)
+	s.unanswered = err != nil
 	if err != nil && reused && ctx.Err() == nil {
 		// A far side may drop a kept connection at any time. That is no news
 		// as long as a fresh one works.
 		s.client.CloseIdleConnections()
 		resp, _, err = s.post(ctx, p, key)
+		s.unanswered = err != nil
 	}
 	if err != nil {
 		return s.unreachable(ctx, err)
@@ -247,6 +259,12 @@ func (s *Sink) post(ctx context.Context, p *payload, key []string) (resp *http.R
 	req.Host = s.host
 	req.Header = s.header.Clone()
 	req.Header["Idempotency-Key"] = key
+	if s.unanswered {
+		// A far side that refuses a request from its headers may close while
+		// the body is being sent, and its answer, such as 413, is lost. Asking
+		// first costs a round trip and gets that answer.
+		req.Header.Set("Expect", "100-continue")
+	}
 	resp, err = s.client.Do(req)
 	return resp, kept.Load(), err
 }

@@ -1,0 +1,147 @@
+package broker
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// FuzzPublish: no bytes upset the parser, and what it takes mochi's decoder
+// takes with the same meaning.
+func FuzzPublish(f *testing.F) {
+	for _, v := range []version{v4, v5} {
+		for _, p := range []pub{
+			{topic: "a/b", payload: "x", qos: 1, id: 9},
+			{topic: "a", props: []byte{propFormat, 1, propExpiry, 0, 0, 0, 1, propTopicAlias, 0, 3}},
+			{topic: "a", props: append([]byte{propUser, 0, 1, 'k', 0, 1, 'v'}, propCorrelation, 0, 1, 0xff)},
+		} {
+			b := p.packet(v)
+			f.Add(b[0], b[2:], bool(v))
+		}
+	}
+	f.Fuzz(func(t *testing.T, first byte, body []byte, v5 bool) {
+		first = typePublish<<4 | first&0x0f
+		if checkHeader(first, v5) != nil {
+			return
+		}
+		p, err := parsePublish(first, body, v5)
+		if err != nil || checkTopic(p.topic) != nil {
+			return
+		}
+		props, err := parseProperties(p.props, publishProps)
+		if err != nil {
+			return
+		}
+		m := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: p.qos, Remaining: len(body)}, ProtocolVersion: 4}
+		if v5 {
+			m.ProtocolVersion = 5
+		}
+		if err := m.PublishDecode(bytes.Clone(body)); err != nil {
+			t.Fatalf("mochi refuses what was taken: %v", err)
+		}
+		if m.TopicName != string(p.topic) || m.PacketID != p.id || !bytes.Equal(m.Payload, p.payload) ||
+			m.Properties.ContentType != props.contentType || m.Properties.ResponseTopic != props.response ||
+			m.Properties.TopicAlias != props.alias || m.Properties.MessageExpiryInterval != props.expiry ||
+			!bytes.Equal(m.Properties.CorrelationData, props.correlation) || len(m.Properties.User) != len(props.user) {
+			t.Fatalf("mochi reads\n%+v\nbut it was taken as\n%+v\n%+v", m, p, props)
+		}
+	})
+}
+
+// FuzzSubscribe: mochi's decoder survives whatever passes the check.
+func FuzzSubscribe(f *testing.F) {
+	f.Add(byte(typeSubscribe), []byte{0, 1, 0, 0, 1, 'a'}, true)
+	f.Add(byte(typeSubscribe), []byte{0, 1, 0, 0, 1, 'a', 0}, true)
+	f.Add(byte(typeSubscribe), []byte{0, 1, 2, propSubscriptionID, 9, 0, 1, 'a', 0}, true)
+	f.Add(byte(typeUnsubscribe), []byte{0, 1, 0, 1, 'a'}, false)
+	f.Fuzz(func(t *testing.T, kind byte, body []byte, v5 bool) {
+		if kind != typeSubscribe {
+			kind = typeUnsubscribe
+		}
+		if checkSubscribe(kind, body, v5) != nil {
+			return
+		}
+		m := packets.Packet{FixedHeader: packets.FixedHeader{Type: kind, Qos: 1, Remaining: len(body)}, ProtocolVersion: 4}
+		if v5 {
+			m.ProtocolVersion = 5
+		}
+		var err error
+		if kind == typeSubscribe {
+			err = m.SubscribeDecode(body)
+		} else {
+			err = m.UnsubscribeDecode(body)
+		}
+		if err != nil {
+			t.Fatalf("mochi refuses what passed the check: %v", err)
+		}
+	})
+}
+
+// chunks is a socket from which the bytes come a few at a time.
+type chunks struct {
+	net.Conn
+	data []byte
+	size int
+}
+
+func (c *chunks) Read(b []byte) (int, error) {
+	if len(c.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b[:min(len(b), c.size)], c.data)
+	c.data = c.data[n:]
+	return n, nil
+}
+func (c *chunks) Write(b []byte) (int, error)      { return len(b), nil }
+func (c *chunks) SetReadDeadline(time.Time) error  { return nil }
+func (c *chunks) SetWriteDeadline(time.Time) error { return nil }
+func (c *chunks) Close() error                     { return nil }
+func (c *chunks) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+
+// FuzzStream: what is taken and what mochi gets do not depend on how the bytes
+// arrive, and mochi gets whole packets only.
+func FuzzStream(f *testing.F) {
+	f.Add(append(pub{topic: "a", payload: "b", qos: 2, id: 1}.packet(v4), 0xC0, 0, 0x62, 2, 0, 1, 0xE0, 0), false, 3)
+	f.Add(append(pub{topic: "a", payload: "b", qos: 1, id: 1}.packet(v5), 0x82, 7, 0, 1, 0, 0, 1, 'a', 0), true, 1)
+	f.Fuzz(func(t *testing.T, data []byte, v5 bool, size int) {
+		run := func(size int) (passed []byte, topics []string) {
+			b, err := New(Options{MaxPacket: 4096, Emit: func(b Batch, done func(error)) error {
+				for _, e := range b.Events {
+					topics = append(topics, e.Topic+"="+string(e.Payload))
+				}
+				done(nil)
+				return nil
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := newConn(b, &chunks{data: data, size: size})
+			c.connected, c.serving, c.v5 = true, true, v5
+			c.cl = b.server.NewClient(nil, "", "fuzz", true)
+			c.session = newSession("fuzz")
+			for {
+				var one [5000]byte
+				n, err := c.Read(one[:])
+				if err != nil {
+					c.Close()
+					c.kill.Stop()
+					b.wg.Wait()
+					return passed, topics
+				}
+				if h, ok, err := readHeader(one[:n]); err != nil || !ok || h.total() != n {
+					t.Fatalf("mochi got % x, which is not one packet", one[:n])
+				}
+				passed = append(passed, one[:n]...)
+			}
+		}
+		p1, t1 := run(max(1, size&0xff))
+		p2, t2 := run(1 << 16)
+		if !bytes.Equal(p1, p2) || len(t1) != len(t2) {
+			t.Fatalf("in pieces of %d: % x %q\nat once: % x %q", size, p1, t1, p2, t2)
+		}
+	})
+}

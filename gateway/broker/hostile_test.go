@@ -1,0 +1,299 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/gateway/event"
+)
+
+// fault is a packet that a client must not send, and what becomes of it.
+type fault struct {
+	name   string
+	v      version
+	packet []byte
+	code   byte
+}
+
+func sub(v version, b ...byte) []byte {
+	head := []byte{0, 1}
+	if v == v5 {
+		head = append(head, 0)
+	}
+	return packet(typeSubscribe<<4|2, append(head, b...))
+}
+
+func withOptions(filter string, o byte) []byte { return append(appendText(nil, filter), o) }
+
+func TestViolationsEndTheConnectionWithTheirReason(t *testing.T) {
+	deep := strings.Repeat("/", maxLevels)
+	b := start(t, newFakeLog())
+	bystander := connect(t, b, v4, "bystander")
+	for _, f := range []fault{
+		{"the SUBSCRIBE that kills mochi", v5, []byte{0x82, 6, 0, 1, 0, 0, 1, 'a'}, codeMalformed},
+		{"SUBSCRIBE without options", v4, []byte{0x82, 5, 0, 1, 0, 1, 'a'}, 0},
+		{"SUBSCRIBE without filters", v5, sub(v5), codeProtocol},
+		{"SUBSCRIBE with packet identifier 0", v5, []byte{0x82, 7, 0, 0, 0, 0, 1, 'a', 0}, codeProtocol},
+		{"SUBSCRIBE cut in the identifier", v5, []byte{0x82, 1, 0}, codeMalformed},
+		{"SUBSCRIBE with QoS 3", v5, sub(v5, withOptions("a", 3)...), codeMalformed},
+		{"SUBSCRIBE with reserved options", v5, sub(v5, withOptions("a", 0x40)...), codeMalformed},
+		{"SUBSCRIBE with reserved options", v4, sub(v4, withOptions("a", 4)...), 0},
+		{"SUBSCRIBE with retain handling 3", v5, sub(v5, withOptions("a", 0x30)...), codeProtocol},
+		{"SUBSCRIBE with flags", v5, append([]byte{0x80}, sub(v5, withOptions("a", 0)...)[1:]...), codeMalformed},
+		{"SUBSCRIBE with subscription identifier 0", v5, packet(0x82, append([]byte{0, 1, 2, propSubscriptionID, 0}, withOptions("a", 0)...)), codeProtocol},
+		{"SUBSCRIBE with properties cut short", v5, []byte{0x82, 3, 0, 1, 9}, codeMalformed},
+		{"filter a#", v5, sub(v5, withOptions("a#", 0)...), codeBadFilter},
+		{"filter a+/b", v5, sub(v5, withOptions("a+/b", 0)...), codeBadFilter},
+		{"filter #/a", v4, sub(v4, withOptions("#/a", 0)...), 0},
+		{"empty filter", v5, sub(v5, withOptions("", 0)...), codeBadFilter},
+		{"deep filter", v5, sub(v5, withOptions(deep, 0)...), codeBadFilter},
+		{"filter that is not UTF-8", v5, sub(v5, withOptions("a\xff", 0)...), codeMalformed},
+		{"shared filter without a name", v5, sub(v5, withOptions("$share//a", 0)...), codeBadFilter},
+		{"shared filter without a filter", v5, sub(v5, withOptions("$share/g", 0)...), codeBadFilter},
+		{"shared filter with a wildcard in its name", v5, sub(v5, withOptions("$share/g+/a", 0)...), codeBadFilter},
+		{"shared filter with no local", v5, sub(v5, withOptions("$share/g/a", 4)...), codeProtocol},
+		{"UNSUBSCRIBE without filters", v5, []byte{0xA2, 3, 0, 1, 0}, codeProtocol},
+		{"UNSUBSCRIBE deep", v4, packet(0xA2, appendText([]byte{0, 1}, deep)), 0},
+		{"UNSUBSCRIBE cut short", v5, []byte{0xA2, 5, 0, 1, 0, 0, 9}, codeMalformed},
+
+		{"PUBLISH with QoS 3", v5, []byte{0x36, 6, 0, 1, 'a', 0, 1, 0}, codeMalformed},
+		{"PUBLISH with DUP at QoS 0", v4, []byte{0x38, 3, 0, 1, 'a'}, 0},
+		{"PUBLISH with packet identifier 0", v5, pub{topic: "a", qos: 1}.packet(v5), codeProtocol},
+		{"PUBLISH to a wildcard", v5, pub{topic: "a/+"}.packet(v5), codeBadTopic},
+		{"PUBLISH without a topic", v5, pub{}.packet(v5), codeProtocol},
+		{"PUBLISH without a topic", v4, pub{}.packet(v4), 0},
+		{"PUBLISH to a deep topic", v5, pub{topic: deep}.packet(v5), codeBadTopic},
+		{"PUBLISH with a null in the topic", v5, pub{topic: "a\x00b"}.packet(v5), codeMalformed},
+		{"PUBLISH with a surrogate in the topic", v5, pub{topic: "a\xed\xa0\x80"}.packet(v5), codeMalformed},
+		{"PUBLISH cut in the topic", v5, []byte{0x30, 3, 0, 5, 'a'}, codeMalformed},
+		{"PUBLISH cut in the identifier", v5, []byte{0x32, 4, 0, 1, 'a', 0}, codeMalformed},
+		{"PUBLISH without property length", v5, []byte{0x30, 3, 0, 1, 'a'}, codeMalformed},
+		{"PUBLISH with a subscription identifier", v5, pub{topic: "a", props: []byte{propSubscriptionID, 1}}.packet(v5), codeProtocol},
+		{"PUBLISH with an unknown property", v5, pub{topic: "a", props: []byte{0x7f, 1}}.packet(v5), codeMalformed},
+		{"PUBLISH with a property of CONNECT", v5, pub{topic: "a", props: []byte{propSessionExpiry, 0, 0, 0, 1}}.packet(v5), codeMalformed},
+		{"PUBLISH with a property twice", v5, pub{topic: "a", props: []byte{propFormat, 1, propFormat, 1}}.packet(v5), codeProtocol},
+		{"PUBLISH with a property cut short", v5, pub{topic: "a", props: []byte{propExpiry, 0}}.packet(v5), codeMalformed},
+		{"PUBLISH with payload format 2", v5, pub{topic: "a", props: []byte{propFormat, 2}}.packet(v5), codeProtocol},
+		{"PUBLISH with a wildcard to respond to", v5, pub{topic: "a", props: []byte{propResponseTopic, 0, 1, '#'}}.packet(v5), codeProtocol},
+
+		{"second CONNECT", v5, connectPacket(connectOptions{v: v5, id: "x"}), codeProtocol},
+		{"second CONNECT", v4, connectPacket(connectOptions{id: "x"}), 0},
+		{"type 0", v5, []byte{0, 0}, codeProtocol},
+		{"CONNACK", v5, []byte{0x20, 2, 0, 0}, codeProtocol},
+		{"SUBACK", v4, []byte{0x90, 3, 0, 1, 0}, 0},
+		{"PINGRESP", v5, []byte{0xD0, 0}, codeProtocol},
+		{"AUTH that was not agreed on", v5, []byte{0xF0, 0}, codeProtocol},
+		{"PINGREQ with a body", v5, []byte{0xC0, 1, 0}, codeMalformed},
+		{"PINGREQ with flags", v5, []byte{0xC1, 0}, codeMalformed},
+		{"PUBACK without an identifier", v5, []byte{0x40, 0}, codeMalformed},
+		{"PUBACK with more than an identifier", v4, []byte{0x40, 3, 0, 1, 0}, 0},
+		{"PUBREL with flags of its own", v5, []byte{0x60, 2, 0, 1}, codeMalformed},
+		{"PUBREL for 0", v5, []byte{0x62, 2, 0, 0}, codeProtocol},
+		{"remaining length of five bytes", v5, []byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}, codeMalformed},
+		{"packet larger than allowed", v5, []byte{0x30, 0xff, 0xff, 0xff, 0x7f}, codeTooLarge},
+		{"packet larger than allowed", v4, []byte{0x30, 0xff, 0xff, 0xff, 0x7f}, 0},
+	} {
+		t.Run(fmt.Sprintf("%v/%s", f.v, f.name), func(t *testing.T) {
+			c := connect(t, b, f.v, "hostile")
+			c.send(f.packet)
+			c.closed(f.code)
+			bystander.silence()
+		})
+	}
+	if got := b.Stats().Violations; got < 50 {
+		t.Errorf("%d violations were counted", got)
+	}
+}
+
+func TestOnlyAConnectMayComeFirst(t *testing.T) {
+	b := start(t, newFakeLog())
+	for _, p := range [][]byte{
+		{typePingreq << 4, 0},
+		pub{topic: "a"}.packet(v4),
+		{0x10, 0xff, 0xff, 0xff, 0x7f},
+		{0x11, 0},
+		[]byte("GET / HTTP/1.1\r\n\r\n"),
+		{0, 0, 0, 0},
+	} {
+		c := dial(t, b, v5)
+		c.send(p)
+		c.closed(0)
+	}
+}
+
+func TestConnectionsThatAreRefusedAreToldWhy(t *testing.T) {
+	b := start(t, newFakeLog(), func(o *Options) {
+		o.Authenticate = func(user string, password []byte) bool { return user == "u" && string(password) == "p" }
+	})
+	w := event.Event{Topic: "a/#", Payload: []byte("x")}
+	sysWill := event.Event{Topic: "$SYS/x", Payload: []byte("x")}
+	level := connectPacket(connectOptions{id: "a", user: "u", password: "p"})
+	level[8] = 9
+	for _, f := range []fault{
+		{"right password", v4, connectPacket(connectOptions{id: "a", user: "u", password: "p"}), 0},
+		{"right password", v5, connectPacket(connectOptions{v: v5, id: "a", user: "u", password: "p"}), 0},
+		{"wrong password", v4, connectPacket(connectOptions{id: "a", user: "u", password: "q"}), 5},
+		{"wrong password", v5, connectPacket(connectOptions{v: v5, id: "a", user: "u", password: "q"}), 0x86},
+		{"no user name", v5, connectPacket(connectOptions{v: v5, id: "a"}), 0x86},
+		{"unknown level", v4, level, 1},
+		{"persistent session without an identifier", v4, connectPacket(connectOptions{user: "u", password: "p", keep: true}), 2},
+		{"will with a wildcard", v5, connectPacket(connectOptions{v: v5, id: "a", will: &w, user: "u", password: "p"}), codeBadTopic},
+		{"will to $SYS", v5, connectPacket(connectOptions{v: v5, id: "a", will: &sysWill, user: "u", password: "p"}), codeNotAuthorized},
+		{"authentication method", v5, connectPacket(connectOptions{v: v5, id: "a", props: []byte{0x15, 0, 1, 'x'}}), codeBadAuthMethod},
+	} {
+		t.Run(fmt.Sprintf("%v/%s", f.v, f.name), func(t *testing.T) {
+			c := dial(t, b, f.v)
+			c.send(f.packet)
+			c.connack(f.code)
+			if f.code != 0 {
+				c.closed(0)
+			}
+		})
+	}
+}
+
+func TestAnonymousClients(t *testing.T) {
+	nobody := func(string, []byte) bool { return false }
+	for _, c := range []struct {
+		name string
+		set  func(*Options)
+		code byte
+	}{
+		{"may use a loopback address without users", func(*Options) {}, 0},
+		{"may not once there are users", func(o *Options) { o.Authenticate = nobody }, 5},
+		{"may if that is said", func(o *Options) { o.Authenticate, o.AllowAnonymous = nobody, true }, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cl := dial(t, start(t, newFakeLog(), c.set), v4)
+			cl.send(connectPacket(connectOptions{id: "a"}))
+			cl.connack(c.code)
+		})
+	}
+}
+
+func TestTheServerAnnouncesItsLimits(t *testing.T) {
+	b := start(t, newFakeLog(), func(o *Options) { o.MaxPacket, o.ReceiveMaximum = 1<<16, 99 })
+	c := dial(t, b, v5)
+	c.send(connectPacket(connectOptions{v: v5, id: "a"}))
+	_, body, err := c.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]byte{{0x21, 0, 99}, {0x22, 0, maxAlias}, {0x27, 0, 1, 0, 0}} {
+		if !bytes.Contains(body, want) {
+			t.Errorf("CONNACK % x lacks % x", body, want)
+		}
+	}
+}
+
+func TestAClientThatSaysNothingIsDisconnected(t *testing.T) {
+	t.Run("without CONNECT", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("takes 10 s")
+		}
+		t.Parallel()
+		b := start(t, newFakeLog())
+		c := dial(t, b, v4)
+		c.send(connectPacket(connectOptions{id: "a"})[:5])
+		began := time.Now()
+		_ = c.SetReadDeadline(began.Add(connectTimeout + patience))
+		if _, err := c.r.ReadByte(); err == nil || time.Since(began) < connectTimeout-time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+	})
+	t.Run("without a packet for one and a half keep alives", func(t *testing.T) {
+		t.Parallel()
+		b := start(t, newFakeLog())
+		c := dial(t, b, v5)
+		c.send(connectPacket(connectOptions{v: v5, id: "a", keepAlive: 1}))
+		c.connack(0)
+		// Messages keep it alive though mochi sees none of them.
+		began := time.Now()
+		for time.Since(began) < 2500*time.Millisecond {
+			c.publish(pub{topic: "x"})
+			time.Sleep(100 * time.Millisecond)
+		}
+		c.silence()
+		began = time.Now()
+		c.closed(codeKeepAlive)
+		if took := time.Since(began); took < 1300*time.Millisecond || took > 4*time.Second {
+			t.Errorf("disconnected after %v, want 1.5 s", took)
+		}
+	})
+	t.Run("but not with a keep alive of 43,691 s", func(t *testing.T) {
+		t.Parallel()
+		b := start(t, newFakeLog())
+		c := dial(t, b, v4)
+		c.send(connectPacket(connectOptions{id: "a", keepAlive: 43_691}))
+		c.connack(0)
+		for range 3 {
+			time.Sleep(10 * time.Millisecond)
+			c.silence()
+		}
+	})
+}
+
+func TestMemoryIsNotReservedForWhatAClientClaims(t *testing.T) {
+	b := start(t, newFakeLog(), func(o *Options) { o.MaxPacket = 256 << 20 })
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range 20 {
+		c := dial(t, b, v4)
+		c.send([]byte{0x10, 0xf0, 0xff, 0xff, 0x7f, 0, 4, 'M'})
+	}
+	eventually(t, "all connections", func() bool { return len(b.all()) == 20 })
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
+		t.Errorf("20 claims of 256 MB reserved %d bytes", grown)
+	}
+}
+
+func TestEveryGoroutineEndsWithClose(t *testing.T) {
+	before := runtime.NumGoroutine()
+	l := newFakeLog()
+	b := start(t, l)
+	var clients []*client
+	for i := range 20 {
+		c := connect(t, b, version(i%2 == 0), fmt.Sprint("c", i))
+		c.subscribe(filter{"#", 1})
+		c.publish(numbered(10)...)
+		clients = append(clients, c)
+	}
+	b.Route(l.events(t, 200))
+	began := time.Now()
+	b.Close()
+	if took := time.Since(began); took > closeTimeout+drainTimeout+2*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
+	b.Close() // once more does no harm
+}
+
+func TestTheLastOfAStormOfTakeoversIsServed(t *testing.T) {
+	b := start(t, newFakeLog())
+	for range 5 {
+		var storm sync.WaitGroup
+		for i := range 60 {
+			c := dial(t, b, version(i%2 == 0))
+			storm.Go(func() {
+				_, _ = c.Write(connectPacket(connectOptions{v: version(c.v5), id: "same"}))
+				_, _, _ = c.read() // CONNACK, or the end if another was faster
+			})
+		}
+		storm.Wait()
+		last := connect(t, b, v4, "same")
+		last.subscribe(filter{"t", 0})
+		eventually(t, "the end of the others", func() bool { return len(b.all()) == 1 })
+		b.Route([]event.Event{ev("t", "x", 0)})
+		last.receives(received{Topic: "t", Payload: "x"})
+	}
+}

@@ -1,0 +1,387 @@
+package broker
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/gateway/event"
+)
+
+// ev is an event from outside MQTT.
+func ev(topic, payload string, qos byte) event.Event {
+	return event.Event{Topic: topic, Source: "rule", Client: "r", Payload: []byte(payload), QoS: qos}
+}
+
+func TestSubscribersGetWhatIsRouted(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v version) {
+		b := start(t, newFakeLog())
+		c := connect(t, b, v, "sub")
+		c.subscribe(filter{"a/+", 2}, filter{"b/#", 1}, filter{"c", 0})
+		b.Route([]event.Event{ev("a/1", "x", 2), ev("a/1/2", "no", 2), ev("b", "y", 2), ev("b/1/2", "z", 0), ev("c", "0", 2), ev("d", "no", 0)})
+		c.receives(
+			received{Topic: "a/1", Payload: "x", QoS: 2},
+			received{Topic: "b", Payload: "y", QoS: 1},
+			received{Topic: "b/1/2", Payload: "z"},
+			received{Topic: "c", Payload: "0"},
+		)
+		c.silence()
+	})
+}
+
+func TestMessagesGoFromClientToClientAfterTheCommit(t *testing.T) {
+	l := newFakeLog()
+	l.byHand = true
+	b := start(t, l)
+	from, to := connect(t, b, v4, "from"), connect(t, b, v5, "to")
+	to.subscribe(filter{"#", 1})
+	from.publish(pub{topic: "t", payload: "p", qos: 1, id: 1})
+	events := l.events(t, 1)
+	to.silence()
+	l.commit(nil)
+	b.Route(events)
+	to.receives(received{Topic: "t", Payload: "p", QoS: 1})
+}
+
+func TestSubscriptionsTakeEffectWithTheirAcknowledgement(t *testing.T) {
+	b := start(t, newFakeLog())
+	c := connect(t, b, v4, "a")
+	b.Route([]event.Event{ev("x", "before", 0)}) // now it is known that nobody subscribes
+	c.subscribe(filter{"x", 0})
+	b.Route([]event.Event{ev("x", "in", 0)})
+	c.receives(received{Topic: "x", Payload: "in"})
+	c.send(packet(typeUnsubscribe<<4|2, appendText([]byte{0, 9}, "x")))
+	c.expect(0xB0, 2, 0, 9)
+	b.Route([]event.Event{ev("x", "after", 0)})
+	c.silence()
+}
+
+func TestPropertiesSurvive(t *testing.T) {
+	l := newFakeLog()
+	b := start(t, l)
+	from, to, old := connect(t, b, v5, "from"), connect(t, b, v5, "to"), connect(t, b, v4, "old")
+	sub := append(appendText([]byte{0, 1, 2, propSubscriptionID, 9}, "t"), 1)
+	to.send(packet(typeSubscribe<<4|2, sub))
+	to.expect(0x90, 4, 0, 1, 0, 1)
+	old.subscribe(filter{"t", 0})
+	props := []byte{propFormat, 1, propExpiry, 0, 0, 0, 60}
+	props = appendText(append(props, propContentType), "text/plain")
+	props = appendText(append(props, propResponseTopic), "reply")
+	props = append(props, propCorrelation, 0, 2, 1, 2)
+	props = appendText(appendText(append(props, propUser), "k"), "v")
+	from.publish(pub{topic: "t", payload: "p", qos: 1, id: 1, props: props})
+	b.Route(l.events(t, 1))
+
+	first, body, err := to.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := parsePublish(first, body, true)
+	got, err := parseProperties(p.props, publishProps|1<<propSubscriptionID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.format != 1 || got.expiry != 60 || got.contentType != "text/plain" || got.response != "reply" ||
+		string(got.correlation) != "\x01\x02" || len(got.user) != 1 || !got.has(propSubscriptionID) {
+		t.Errorf("got properties %+v", got)
+	}
+	old.receives(received{Topic: "t", Payload: "p"})
+}
+
+func TestNoLocal(t *testing.T) {
+	l := newFakeLog()
+	b := start(t, l)
+	c := connect(t, b, v5, "self")
+	c.subscribe(filter{"t", 1 | 4})
+	c.publish(pub{topic: "t", payload: "mine", qos: 1, id: 1})
+	c.expect(puback(1)...)
+	b.Route(l.events(t, 1))
+	other := ev("t", "a rule's of the same name", 0)
+	other.Client = "self"
+	b.Route([]event.Event{other})
+	c.receives(received{Topic: "t", Payload: "a rule's of the same name"})
+}
+
+func TestRetainedMessages(t *testing.T) {
+	keep := func(topic, payload string) event.Event {
+		e := ev(topic, payload, 1)
+		e.Retain = true
+		return e
+	}
+	bothVersions(t, func(t *testing.T, v version) {
+		b := start(t, newFakeLog())
+		live := connect(t, b, v, "live")
+		live.subscribe(filter{"r/#", 0})
+		b.Route([]event.Event{keep("r", "0"), keep("r/1", "old"), keep("r/1", "new"), keep("r/2", "gone"), keep("r/2", ""), keep("s", "other")})
+		live.receives( // as they come, they do not bear the flag
+			received{Topic: "r", Payload: "0"}, received{Topic: "r/1", Payload: "old"}, received{Topic: "r/1", Payload: "new"},
+			received{Topic: "r/2", Payload: "gone"}, received{Topic: "r/2"})
+		late := connect(t, b, v, "late")
+		late.subscribe(filter{"r/#", 1})
+		late.receives(received{Topic: "r/1", Payload: "new", QoS: 1, Retain: true}, received{Topic: "r", Payload: "0", QoS: 1, Retain: true})
+		late.silence()
+	})
+	t.Run("retain handling and retain as published", func(t *testing.T) {
+		b := start(t, newFakeLog())
+		b.Route([]event.Event{keep("r", "1")})
+		c := connect(t, b, v5, "a")
+		c.subscribe(filter{"r", 2 << 4})
+		c.silence() // never
+		c.subscribe(filter{"r", 1 << 4})
+		c.silence() // not again
+		c.subscribe(filter{"r", 8})
+		c.receives(received{Topic: "r", Payload: "1", Retain: true})
+		b.Route([]event.Event{keep("r", "2")})
+		c.receives(received{Topic: "r", Payload: "2", Retain: true})
+	})
+	t.Run("expire", func(t *testing.T) {
+		b := start(t, newFakeLog())
+		e := keep("r", "1")
+		e.Properties = &event.Properties{HasExpiry: true, Expiry: 0}
+		b.Route([]event.Event{e})
+		c := connect(t, b, v5, "a")
+		c.subscribe(filter{"r", 0})
+		c.silence()
+	})
+}
+
+func TestASessionGetsWhatItMissed(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v version) {
+		b := start(t, newFakeLog())
+		c := connect(t, b, v, "a")
+		c.subscribe(filter{"t", 1})
+		c.Close()
+		eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
+		b.Route([]event.Event{ev("t", "kept", 1), ev("t", "QoS 0 is not kept", 0)})
+		c = dial(t, b, v)
+		c.send(connectPacket(connectOptions{v: v, id: "a", keep: true}))
+		first, body, err := c.read()
+		if err != nil || first != 0x20 || body[0] != 1 {
+			t.Fatalf("got %x % x, %v, want CONNACK with session present", first, body, err)
+		}
+		c.receives(received{Topic: "t", Payload: "kept", QoS: 1})
+		b.Route([]event.Event{ev("t", "live", 1)})
+		c.receives(received{Topic: "t", Payload: "live", QoS: 1})
+	})
+}
+
+func TestMissedMessagesComeInOrder(t *testing.T) {
+	const n = 3 * maxWindow
+	b := start(t, newFakeLog())
+	c := connect(t, b, v4, "a")
+	c.subscribe(filter{"t", 1})
+	c.Close()
+	eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
+	for i := range n {
+		b.Route([]event.Event{ev("t", fmt.Sprint(i), 1)})
+	}
+	c = connect(t, b, v4, "a")
+	for i := range 10 { // received, but the acknowledgements are lost
+		first, body, err := c.read()
+		if p, _ := parsePublish(first, body, false); err != nil || string(p.payload) != fmt.Sprint(i) {
+			t.Fatalf("message %d: %x % x, %v", i, first, body, err)
+		}
+	}
+	c.Close()
+	c = connect(t, b, v4, "a")
+	for i := range n {
+		c.receives(received{Topic: "t", Payload: fmt.Sprint(i), QoS: 1, Dup: i < maxWindow})
+	}
+	c.silence()
+}
+
+func TestTheReceiveMaximumOfASubscriberIsHonoured(t *testing.T) {
+	b := start(t, newFakeLog())
+	join := func() *client {
+		c := dial(t, b, v5)
+		c.send(connectPacket(connectOptions{v: v5, id: "a", keep: true, props: []byte{0x21, 0, 2}}))
+		c.connack(0)
+		return c
+	}
+	c := join()
+	c.subscribe(filter{"t", 1})
+	b.Route([]event.Event{ev("t", "1", 1), ev("t", "2", 1), ev("t", "3", 1), ev("t", "4", 1), ev("t", "QoS 0", 0)})
+	two := func(dup bool) (ids []uint16) {
+		for _, want := range []string{"1", "2"} {
+			first, body, err := c.read()
+			p, _ := parsePublish(first, body, true)
+			if err != nil || string(p.payload) != want || p.dup != dup {
+				t.Fatalf("got %x % x, %v, want message %s", first, body, err, want)
+			}
+			ids = append(ids, p.id)
+		}
+		return ids
+	}
+	two(false)
+	c.receives(received{Topic: "t", Payload: "QoS 0"})
+	c.silence()
+	c.Close()
+	c = join() // the same holds for what is sent again
+	ids := two(true)
+	c.silence()
+	c.send(puback(ids[0]))
+	c.receives(received{Topic: "t", Payload: "3", QoS: 1}, received{Topic: "t", Payload: "4", QoS: 1})
+	c.send(puback(ids[1]))
+	c.silence()
+}
+
+func TestAnExactlyOnceDeliveryGoesOnAfterAReconnect(t *testing.T) {
+	b := start(t, newFakeLog())
+	c := connect(t, b, v5, "a")
+	c.subscribe(filter{"t", 2})
+	b.Route([]event.Event{ev("t", "1", 2)})
+	first, body, err := c.read()
+	p, _ := parsePublish(first, body, true)
+	if err != nil || p.qos != 2 {
+		t.Fatalf("got %x % x, %v", first, body, err)
+	}
+	c.send(pubrec(p.id))
+	c.expect(pubrel(p.id)...)
+	c.Close()
+	c = connect(t, b, v5, "a")
+	c.expect(pubrel(p.id)...)
+	c.send(pubcomp(p.id))
+	c.silence()
+}
+
+func TestAFullSessionDropsTheNewestAndCounts(t *testing.T) {
+	b := start(t, newFakeLog(), func(o *Options) { o.MaxInflight = 10; o.MaxQueued = 64 << 10 })
+	for _, id := range []string{"many", "large"} {
+		c := connect(t, b, v4, id)
+		c.subscribe(filter{id, 1})
+		c.Close()
+	}
+	eventually(t, "the end of the connections", func() bool { return len(b.all()) == 0 })
+	for i := range 12 {
+		b.Route([]event.Event{ev("many", fmt.Sprint(i), 1), ev("large", fmt.Sprint(i, strings.Repeat(" ", 20_000)), 1)})
+	}
+	if got := b.Stats().Dropped; got != 2+9 {
+		t.Errorf("%d messages were dropped, want 11", got)
+	}
+	c := connect(t, b, v4, "many")
+	for i := range 10 {
+		c.receives(received{Topic: "many", Payload: fmt.Sprint(i), QoS: 1})
+	}
+	c.silence()
+}
+
+func TestTakeoverLosesNothing(t *testing.T) {
+	const n = 3000
+	b := start(t, newFakeLog())
+	c := connect(t, b, v4, "a")
+	c.subscribe(filter{"t", 1})
+	go func() {
+		for i := range n {
+			b.Route([]event.Event{ev("t", fmt.Sprint(i), 1)})
+			if i%100 == 0 {
+				time.Sleep(time.Millisecond) // lets the subscriber keep up
+			}
+		}
+	}()
+	seen := map[string]bool{}
+	for reconnects := 0; len(seen) < n; {
+		first, body, err := c.read()
+		if err != nil {
+			t.Fatalf("after %d messages: %v", len(seen), err)
+		}
+		if first>>4 != typePublish {
+			continue
+		}
+		p, err := parsePublish(first, body, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[string(p.payload)] = true
+		c.send(puback(p.id))
+		if len(seen)/100 > reconnects {
+			reconnects++
+			c = connect(t, b, v4, "a") // the old connection is still open
+		}
+	}
+}
+
+func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
+	for _, qos := range []byte{0, 1} {
+		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
+			b := start(t, newFakeLog(), func(o *Options) { o.MaxQueued = 1 << 20 })
+			stuck, lively := connect(t, b, v4, "stuck"), connect(t, b, v4, "lively")
+			stuck.subscribe(filter{"t", qos})
+			lively.subscribe(filter{"t", 0})
+			go io.Copy(io.Discard, lively)
+			big := ev("t", strings.Repeat("x", 100_000), qos)
+			began := time.Now()
+			for range 300 { // 30 MB
+				b.Route([]event.Event{big})
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("routing took %v", took)
+			}
+			// It can come back at once.
+			again := dial(t, b, v4)
+			again.send(connectPacket(connectOptions{id: "stuck"}))
+			again.connack(0)
+		})
+	}
+}
+
+func TestASharedSubscriptionServesOneConnectedMember(t *testing.T) {
+	b := start(t, newFakeLog())
+	one, two := connect(t, b, v5, "one"), connect(t, b, v5, "two")
+	for _, c := range []*client{one, two} {
+		c.subscribe(filter{"$share/g/t", 1})
+	}
+	b.Route([]event.Event{ev("t", "1", 0), ev("t", "2", 0)})
+	got := []string{one.receive().Payload, two.receive().Payload} // by turns
+	if got[0] == got[1] {
+		t.Errorf("both got %s", got[0])
+	}
+	two.Close()
+	eventually(t, "the end of the connection", func() bool { return len(b.all()) == 1 })
+	b.Route([]event.Event{ev("t", "3", 1), ev("t", "4", 1)})
+	one.receives(received{Topic: "t", Payload: "3", QoS: 1}, received{Topic: "t", Payload: "4", QoS: 1})
+}
+
+func TestPacketsLargerThanTheSubscriberTakesAreNotSent(t *testing.T) {
+	b := start(t, newFakeLog())
+	c := dial(t, b, v5)
+	c.send(connectPacket(connectOptions{v: v5, id: "a", props: []byte{0x27, 0, 0, 0, 100}}))
+	c.connack(0)
+	c.subscribe(filter{"t", 1})
+	b.Route([]event.Event{ev("t", strings.Repeat("x", 100), 1), ev("t", "small", 1)})
+	c.receives(received{Topic: "t", Payload: "small", QoS: 1})
+}
+
+func TestTheServerReportsOnItself(t *testing.T) {
+	b := start(t, newFakeLog())
+	c := connect(t, b, v5, "a")
+	c.subscribe(filter{"$SYS/broker/version", 0})
+	if got := c.receive(); got.Payload == "" || !got.Retain {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestCloseSendsAcknowledgementsAndSaysGoodbye(t *testing.T) {
+	l := newFakeLog()
+	l.byHand = true
+	b := start(t, l)
+	c := connect(t, b, v5, "a")
+	c.publish(numbered(10)...)
+	l.events(t, 10)
+	b.StopIntake()
+	c.publish(pub{topic: "late", qos: 1, id: 99})
+	if _, err := net.Dial("tcp", b.Addrs()[0].String()); err == nil {
+		t.Error("a client could connect after StopIntake")
+	}
+	l.commit(nil)
+	b.Close()
+	for i := range 10 {
+		c.expect(puback(uint16(i + 1))...)
+	}
+	c.closed(codeShuttingDown)
+	if n := len(l.events(t, 10)); n != 10 {
+		t.Errorf("%d events, want 10", n)
+	}
+}

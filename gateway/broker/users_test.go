@@ -1,0 +1,104 @@
+package broker
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func usersFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestUsersLogInWithTheirPasswordOnly(t *testing.T) {
+	hash, err := HashPassword([]byte("s3cret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := HashPassword([]byte("s3cret")); again == hash {
+		t.Error("two hashes of one password are the same: no salt")
+	}
+	u, err := LoadUsers(usersFile(t, "# devices\n\npump:"+hash+"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time from memory
+		for _, c := range []struct {
+			name, password string
+			want           bool
+		}{
+			{"pump", "s3cret", true}, {"pump", "S3cret", false}, {"pump", "", false},
+			{"nobody", "s3cret", false}, {"", "", false}, {"# devices", "", false},
+		} {
+			if got := u.Verify(c.name, []byte(c.password)); got != c.want {
+				t.Errorf("user %q, password %q: got %v", c.name, c.password, got)
+			}
+		}
+	}
+	if u.Len() != 1 {
+		t.Errorf("got %d users, want 1", u.Len())
+	}
+}
+
+func TestAStormOfReconnectsIsCheap(t *testing.T) {
+	hash, err := HashPassword([]byte("p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := LoadUsers(usersFile(t, "a:"+hash))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Verify("a", []byte("p"))
+	began := time.Now()
+	var storm sync.WaitGroup
+	for range 1000 {
+		storm.Go(func() {
+			if !u.Verify("a", []byte("p")) {
+				t.Error("refused")
+			}
+		})
+	}
+	storm.Wait()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("1000 verifications took %v", took)
+	}
+}
+
+func TestMistakesInAUsersFileAreNamedByLine(t *testing.T) {
+	good, err := HashPassword([]byte("p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, text, want string }{
+		{"no colon", "a:" + good + "\npump\n", "users:2: load users: want name:hash"},
+		{"no name", ":" + good, "users:1: load users: want name:hash"},
+		{"plain password", "a:secret", "not an argon2id hash"},
+		{"another argon2", "a:" + strings.Replace(good, "argon2id", "argon2i", 1), "not an argon2id hash"},
+		{"another version", "a:" + strings.Replace(good, "v=19", "v=16", 1), "version"},
+		{"costs that stop the gateway", "a:" + strings.Replace(good, "m=19456", "m=99999999", 1), "out of range"},
+		{"no lanes", "a:" + strings.Replace(good, "p=1", "p=0", 1), "out of range"},
+		{"salt cut short", "a:$argon2id$v=19$m=19456,t=2,p=1$AA$AAAA", "base64"},
+		{"twice", "a:" + good + "\na:" + good, "users:2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := LoadUsers(usersFile(t, c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q in it", err, c.want)
+			}
+		})
+	}
+	if _, err := LoadUsers(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a missing file was loaded")
+	}
+	if _, err := HashPassword(nil); err == nil {
+		t.Error("an empty password was hashed")
+	}
+}

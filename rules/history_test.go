@@ -1,0 +1,406 @@
+package rules
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"holdfast/gateway/event"
+)
+
+const historyRules = `
+- name: hot
+  from: plant/+/temp
+  where: temp > 50
+  emit: {stream: alerts, topic: "alerts/{key}", fields: {t: temp, dev: device}}
+  key: device
+- name: rt
+  from: plant/#
+  key: device
+  window: {tumbling: 10s, grace: 2s, max_keys: 3}
+  aggregate: {n: count(), s: sum(temp), lo: min(temp), hi: max(temp), a: first(temp), z: last(temp)}
+  having: n > 1
+  emit: {stream: minutes, topic: "agg/{key}"}
+- name: et
+  from: [plant/#, other]
+  where: temp > -20
+  time: {field: ts, unit: ms}
+  window: {tumbling: 5s, grace: 3s, idle: 4s}
+  aggregate: {n: count(), m: avg(temp)}
+  emit: {stream: minutes, topic: all, fields: {mean: m, from: start}}
+`
+
+// reading is an event in the words of the reference.
+type reading struct {
+	offset   uint64
+	topic    string
+	received event.Time
+	device   string
+	temp     int
+	ts       event.Time
+	broken   bool // has no fields at all
+}
+
+func (r reading) event() event.Event {
+	payload := fmt.Sprintf(`{"device":%q,"temp":%d,"ts":%d}`, r.device, r.temp, r.ts/1e6)
+	if r.broken {
+		payload = `{"temp":`
+	}
+	return event.Event{Epoch: 3, Offset: r.offset, Topic: r.topic, Received: r.received, Payload: []byte(payload)}
+}
+
+// slow is what the rules above mean, written down without any cleverness:
+// lists of readings that are searched from end to end.
+type slow struct {
+	outputs  []string
+	failures int
+	late     int
+	offset   uint64
+
+	rt, et             []reading
+	rtNewest, etNewest event.Time
+	etLast, etMark     event.Time
+}
+
+func (s *slow) step(r reading) {
+	s.offset = r.offset
+	plant := strings.HasPrefix(r.topic, "plant/")
+	if strings.HasPrefix(r.topic, "plant/") && strings.HasSuffix(r.topic, "/temp") {
+		switch {
+		case r.broken:
+			s.failures++
+		case r.temp > 50:
+			s.emit("alerts/%s {\"t\":%d,\"dev\":%q}", r.device, r.temp, r.device)
+		}
+	}
+	if plant {
+		if r.broken {
+			s.failures++
+		} else {
+			s.stepRT(r)
+		}
+	}
+	if plant || r.topic == "other" {
+		switch {
+		case r.broken:
+			s.failures++
+		case r.temp > -20:
+			s.stepET(r)
+		}
+	}
+}
+
+func (s *slow) emit(format string, args ...any) {
+	s.outputs = append(s.outputs, fmt.Sprintf("%d ", s.offset)+fmt.Sprintf(format, args...))
+}
+
+func end(t, size event.Time) event.Time { return t/size*size + size }
+
+func (s *slow) stepRT(r reading) {
+	if r.received < s.rtNewest-1e9 {
+		s.closeRT(1 << 62)
+		s.rtNewest = r.received
+	}
+	r.received = max(r.received, s.rtNewest)
+	s.rtNewest = r.received
+	s.closeRT(s.rtNewest - 2e9)
+	devices := map[string]bool{r.device: true}
+	for _, o := range s.rt {
+		if end(o.received, 10e9) == end(r.received, 10e9) {
+			devices[o.device] = true
+		}
+	}
+	if len(devices) > 3 {
+		s.failures++
+		return
+	}
+	s.rt = append(s.rt, r)
+}
+
+func (s *slow) closeRT(mark event.Time) {
+	var ends []event.Time
+	for _, r := range s.rt {
+		if e := end(r.received, 10e9); e <= mark && !slices.Contains(ends, e) {
+			ends = append(ends, e)
+		}
+	}
+	slices.Sort(ends)
+	for _, e := range ends {
+		for _, device := range []string{"a", "b", "c", "d", "e"} {
+			var n, sum, lo, hi, first, last int
+			for _, r := range s.rt {
+				if end(r.received, 10e9) != e || r.device != device {
+					continue
+				}
+				if n == 0 {
+					lo, hi, first = r.temp, r.temp, r.temp
+				}
+				n, sum, lo, hi, last = n+1, sum+r.temp, min(lo, r.temp), max(hi, r.temp), r.temp
+			}
+			if n > 1 {
+				s.emit(`agg/%s {"n":%d,"s":%d,"lo":%d,"hi":%d,"a":%d,"z":%d,"key":%q,"start":"%v","end":"%v"}`,
+					device, n, sum, lo, hi, first, last, device, e-10e9, e)
+			}
+		}
+	}
+	s.rt = slices.DeleteFunc(s.rt, func(r reading) bool { return end(r.received, 10e9) <= mark })
+}
+
+func (s *slow) stepET(r reading) {
+	s.etNewest, s.etLast = max(s.etNewest, r.ts), r.received
+	s.closeET(s.etNewest - 3e9)
+	if end(r.ts, 5e9) <= s.etMark {
+		s.late++
+		return
+	}
+	s.et = append(s.et, r)
+}
+
+func (s *slow) closeET(mark event.Time) {
+	s.etMark = max(s.etMark, mark)
+	for {
+		var oldest event.Time
+		for _, r := range s.et {
+			if e := end(r.ts, 5e9); e <= s.etMark && (oldest == 0 || e < oldest) {
+				oldest = e
+			}
+		}
+		if oldest == 0 {
+			return
+		}
+		n, sum := 0, 0
+		for _, r := range s.et {
+			if end(r.ts, 5e9) == oldest {
+				n, sum = n+1, sum+r.temp
+			}
+		}
+		s.emit(`all {"mean":%v,"from":"%v"}`, float64(sum)/float64(n), oldest-5e9)
+		s.et = slices.DeleteFunc(s.et, func(r reading) bool { return end(r.ts, 5e9) == oldest })
+	}
+}
+
+func (s *slow) tick(now event.Time) {
+	if len(s.rt) > 0 {
+		if now < s.rtNewest-1e9 {
+			s.closeRT(1 << 62)
+			s.rtNewest = now
+		} else if slices.ContainsFunc(s.rt, func(r reading) bool { return end(r.received, 10e9) <= now-2e9 }) {
+			s.rtNewest = max(s.rtNewest, now)
+			s.closeRT(now - 2e9)
+		}
+	}
+	if len(s.et) > 0 {
+		silence := now - s.etLast
+		mark := s.etNewest - 3e9 + silence
+		if silence < -1e9 {
+			s.etLast = now
+		} else if silence >= 4e9 && slices.ContainsFunc(s.et, func(r reading) bool { return end(r.ts, 5e9) <= mark }) {
+			s.closeET(mark)
+		}
+	}
+}
+
+// entry is a part of the log of a run: events, or a tick.
+type entry struct {
+	events []event.Event
+	tick   event.Time
+}
+
+func lines(outputs []Output) (all []string) {
+	for _, o := range outputs {
+		all = append(all, fmt.Sprintf("%d %s %s", o.Offset, o.Event.Topic, o.Event.Payload))
+	}
+	return all
+}
+
+// The engine does what the slow reference does, over random histories with
+// broken payloads, late events, jumps of the clock, ticks, and restarts from
+// snapshots; and a second run over the log of what had an effect does it again.
+func TestRandomHistories(t *testing.T) {
+	set := mustCompile(t, historyRules)
+	for seed := range uint64(150) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 2))
+			e, ref := set.Engine(EventsStream), &slow{}
+			before := set.Stats()
+			var log []entry
+			var all Result
+			now, offset := at(0), uint64(0)
+			for range 150 {
+				now += event.Time(r.Int64N(3e9))
+				if r.IntN(50) == 0 {
+					now += event.Time(r.Int64N(120e9)) - 60e9
+				}
+				switch r.IntN(6) {
+				case 0:
+					e = restart(t, set, e)
+				case 1, 2:
+					next, due := e.NextTick()
+					state := snapshot(t, e)
+					changed := e.Tick(now, &all)
+					if changed {
+						log = append(log, entry{tick: now})
+					} else if !bytes.Equal(state, snapshot(t, e)) {
+						t.Fatal("a tick without effect has changed the state")
+					}
+					if due && now >= next && !changed {
+						t.Fatalf("the tick at %v had no effect, NextTick had said %v", now, next)
+					}
+					ref.tick(now)
+				default:
+					var events []event.Event
+					for range 1 + r.IntN(5) {
+						offset++
+						in := reading{
+							offset: offset, received: now, topic: []string{"plant/1/temp", "plant/2/hum", "other", "else"}[r.IntN(4)],
+							device: string("abcde"[r.IntN(5)]), temp: r.IntN(200) - 100, broken: r.IntN(20) == 0,
+							ts: (now + event.Time(r.Int64N(20e9)) - 10e9) / 1e6 * 1e6,
+						}
+						events = append(events, in.event())
+						ref.step(in)
+						now += event.Time(r.Int64N(1e9)) - 2e8
+					}
+					e.Step(events, &all)
+					log = append(log, entry{events: events})
+				}
+			}
+			if diff := cmp.Diff(ref.outputs, lines(all.Outputs)); diff != "" {
+				t.Fatalf("outputs (-reference +engine):\n%s", diff)
+			}
+			if len(all.Failures) != ref.failures {
+				t.Errorf("%d failures, want %d", len(all.Failures), ref.failures)
+			}
+			if late := set.Stats()[2].Late - before[2].Late; late != uint64(ref.late) {
+				t.Errorf("%d late events, want %d", late, ref.late)
+			}
+			if len(all.Outputs) == 0 || ref.late == 0 || ref.failures == 0 {
+				t.Error("the history is too tame to show anything")
+			}
+
+			again, second := set.Engine(EventsStream), Result{}
+			for _, in := range log {
+				if in.events != nil {
+					again.Step(in.events, &second)
+				} else if !again.Tick(in.tick, &second) {
+					t.Error("a tick that had an effect has none in the second run")
+				}
+			}
+			if diff := cmp.Diff(all.Outputs, second.Outputs); diff != "" {
+				t.Errorf("the second run differs (-first +second):\n%s", diff)
+			}
+			if !bytes.Equal(snapshot(t, e), snapshot(t, again)) {
+				t.Error("the second run ends in another state")
+			}
+			seen := map[string]bool{}
+			for _, o := range all.Outputs {
+				name := fmt.Sprint(o.Rule, o.Offset, "/", o.N)
+				if seen[name] {
+					t.Errorf("two outputs are named %s", name)
+				}
+				seen[name] = true
+			}
+		})
+	}
+}
+
+func snapshot(t testing.TB, e *Engine) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := e.Snapshot(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// restart carries the state of e over into a new engine.
+func restart(t testing.TB, set *Set, e *Engine) *Engine {
+	t.Helper()
+	next := set.Engine(EventsStream)
+	unused, err := next.Restore(bytes.NewReader(snapshot(t, e)))
+	if err != nil || len(unused) > 0 {
+		t.Fatalf("restore: %v, unused %v", err, unused)
+	}
+	return next
+}
+
+func TestAnUnchangedRuleKeepsItsWindowsInAChangedSet(t *testing.T) {
+	const rule = "- {name: %s, from: %q, key: d, window: {tumbling: 10s}, aggregate: {n: %s}, emit: {stream: out, topic: %s}}\n"
+	old := engine(t, fmt.Sprintf(rule+rule+rule+rule,
+		"same", "a", "count()", "x", "emits", "a", "sum(v)", "x", "changed", "a", "sum(v)", "x", "gone", "a", "count()", "x"))
+	stepOne(old, event.Event{Offset: 1, Topic: "a", Received: at(1), Payload: []byte(`{"d":"k","v":2}`)})
+
+	set := mustCompile(t, fmt.Sprintf(rule+rule+rule+rule,
+		"changed", "a", "sum(v * 2)", "c", "fresh", "a", "count()", "f", "emits", "a", "sum(v)", "e", "same", "a", "count()", "s"))
+	e := set.Engine(EventsStream)
+	unused, err := e.Restore(bytes.NewReader(snapshot(t, old)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"changed", "gone"}, unused); diff != "" {
+		t.Error(diff)
+	}
+	var res Result
+	e.Step([]event.Event{{Offset: 2, Topic: "a", Received: at(2), Payload: []byte(`{"d":"k","v":3}`)}}, &res)
+	e.Tick(at(10), &res)
+	got := lines(res.Outputs)
+	const span = `,"key":"k","start":"2024-06-01T12:00:00Z","end":"2024-06-01T12:00:10Z"}`
+	want := []string{`2 c {"n":6` + span, `2 f {"n":1` + span, `2 e {"n":5` + span, `2 s {"n":2` + span}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestADamagedSnapshotLeavesTheEngineEmpty(t *testing.T) {
+	set := mustCompile(t, historyRules)
+	e := set.Engine(EventsStream)
+	var res Result
+	for i := range 10 {
+		in := reading{offset: uint64(i + 1), topic: "plant/1/temp", received: at(1), device: "a", temp: 60, ts: at(1)}
+		e.Step([]event.Event{in.event()}, &res)
+	}
+	good := snapshot(t, e)
+	empty := snapshot(t, set.Engine(EventsStream))
+	for n := range good {
+		e := set.Engine(EventsStream)
+		if _, err := e.Restore(bytes.NewReader(good[:n])); err == nil {
+			t.Fatalf("the first %d bytes of %d pass as a whole", n, len(good))
+		}
+		if !bytes.Equal(empty, snapshot(t, e)) {
+			t.Fatalf("after the first %d bytes the engine is not empty", n)
+		}
+	}
+	newer := bytes.Clone(good)
+	newer[4] = 99
+	if _, err := set.Engine(EventsStream).Restore(bytes.NewReader(newer)); err == nil || !strings.Contains(err.Error(), "version 99") {
+		t.Errorf("a snapshot of a newer version: %v", err)
+	}
+}
+
+func TestAPaneThatCannotBeEmittedIsKeptAsAFailure(t *testing.T) {
+	e := engine(t, "- {name: r, from: '#', key: d, window: {tumbling: 10s}, aggregate: {n: count(), s: last(v)}, having: 's > 1', emit: {stream: out, topic: 'a/{key}'}}\n")
+	var res Result
+	for i, v := range []string{`"hot"`, "2", "3"} {
+		e.Step([]event.Event{{Offset: uint64(i + 1), Topic: "t", Received: at(1), Payload: []byte(`{"d":"` + []string{"x", "a", "#"}[i] + `","v":` + v + `}`)}}, &res)
+	}
+	e.Tick(at(10), &res)
+	if got := lines(res.Outputs); len(got) != 1 || !strings.HasPrefix(got[0], "3 a/a ") {
+		t.Errorf("outputs: %v", got)
+	}
+	var got []string
+	for _, f := range res.Failures {
+		got = append(got, fmt.Sprintf("%s %d %s: %v", f.Event.Key, f.Event.Cause.Offset, f.Event.Payload, f.Err))
+	}
+	const span = `"start":"2024-06-01T12:00:00Z","end":"2024-06-01T12:00:10Z"}: `
+	want := []string{
+		`# 3 {"n":1,"s":3,"key":"#",` + span + `emit.topic: invalid topic: "a/#" has the wildcard '#'; wildcards are for filters only`,
+		`x 1 {"n":1,"s":"hot","key":"x",` + span + `having: invalid operation: text > number`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
