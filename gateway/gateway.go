@@ -29,6 +29,8 @@ type Options struct {
 	Version string
 	// Load reads the configuration again; nil means that it cannot be reloaded.
 	Load func() (*Config, error)
+	// Probe opens a store in another process, see storage.Options.
+	Probe func(dir string) error
 }
 
 // Gateway is a running Holdfast.
@@ -54,7 +56,8 @@ type Gateway struct {
 	control string // path of the control socket
 	http    string // address of health and metrics
 
-	change       sync.Mutex // one change of the configuration at a time
+	change       sync.Mutex // one change of the configuration at a time; guards stopped
+	stopped      bool
 	mu           sync.Mutex // guards the maps; held for moments only
 	processors   map[string]*runningProcessor
 	destinations map[string]*destination
@@ -81,7 +84,7 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 	g.routing, g.stopRouter = context.WithCancel(context.Background())
 	var err error
 	g.log, err = storage.Open(storage.Options{
-		Dir: cfg.Store.Path, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg),
+		Dir: cfg.Store.Path, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg), Probe: o.Probe,
 	})
 	if err != nil {
 		return nil, err
@@ -140,6 +143,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		case <-g.log.Failed():
 			err = g.log.Err()
 		case err = <-g.failed:
+		case err = <-g.ops.Failed():
 		}
 	}
 	return errors.Join(err, g.stop())
@@ -259,6 +263,7 @@ func (g *Gateway) fail(err error) {
 func (g *Gateway) stop() error {
 	g.change.Lock()
 	defer g.change.Unlock()
+	g.stopped = true
 	var errs []error
 	if g.ops != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -21,6 +21,9 @@ func (g *Gateway) Reload(context.Context) error {
 	}
 	g.change.Lock()
 	defer g.change.Unlock()
+	if g.stopped {
+		return errors.New("reload: the gateway is stopping")
+	}
 	select {
 	case <-g.ready:
 	default:

@@ -66,7 +66,7 @@ func (g *Gateway) Status() ops.Status {
 		stats := cfg.Rules.Stats()
 		for i, r := range cfg.Rules.Rules() {
 			c := stats[i]
-			rs := ops.RuleStatus{Name: r.Name, Stream: r.Stream, Matched: c.Matched, Passed: c.Passed, Failed: c.Failed, Late: c.Late}
+			rs := ops.RuleStatus{Name: r.Name, Stream: r.Stream, Matched: c.Matched, Passed: c.Passed, Failed: c.Failed, Late: c.Late, Emitted: c.Emitted}
 			if p := g.processors[r.Stream]; p != nil {
 				at := p.position.Load()
 				rs.Processor = ops.ProcessorStatus{Offset: at - 1, Lag: next[r.Stream] - min(at, next[r.Stream])}

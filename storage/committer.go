@@ -92,7 +92,11 @@ func (l *Log) commitLoop() {
 	defer tick.Stop()
 	var last, kept time.Time
 	for {
-		batch, done := l.queue.take(last.Add(l.opt.Linger), tick.C)
+		idle := tick.C
+		if l.collecting {
+			idle = always
+		}
+		batch, done := l.queue.take(last.Add(l.opt.Linger), idle)
 		if l.Err() != nil {
 			l.refuse(batch, l.Err())
 			if done {
@@ -103,7 +107,7 @@ func (l *Log) commitLoop() {
 		if len(batch) > 0 {
 			last = time.Now()
 			c.run(batch)
-		} else {
+		} else if !l.collecting {
 			c.run(nil) // cursors that have moved
 		}
 		if now := time.Now(); now.Sub(kept) >= time.Second {
@@ -113,11 +117,17 @@ func (l *Log) commitLoop() {
 		if done {
 			return
 		}
-		if l.reclaimDue() {
+		switch {
+		case l.collecting:
+			l.collectOne()
+		case l.reclaimDue():
 			l.reclaim()
 		}
 	}
 }
+
+// always is an idle timer that has fired.
+var always = func() <-chan time.Time { c := make(chan time.Time); close(c); return c }()
 
 func (l *Log) refuse(batch []*request, err error) {
 	for _, r := range batch {
@@ -132,9 +142,7 @@ func (l *Log) upkeep() {
 	l.space.check(0)
 	l.space.keepBallast()
 	l.maps.advise(l.opt.Dir)
-	if err := l.space.allocate(); err != nil {
-		l.opt.Logger.Warn("cannot reserve disk space for the store's next writes", "err", err)
-	}
+	l.allocate()
 	l.writePositionsNowAndThen()
 }
 
@@ -221,6 +229,9 @@ func (c *commit) run(batch []*request) {
 		return
 	}
 	l.stats.commit(time.Since(start), size)
+	for _, w := range c.order {
+		w.stream.settle(append(w.sealed, w.segment))
+	}
 	for _, d := range cursors {
 		d.cursor.settled(d.saved)
 	}
@@ -235,13 +246,7 @@ func (c *commit) run(batch []*request) {
 	// Sources first, readers after them: whoever waits for an acknowledgement
 	// must not wait for a reader to be woken.
 	for _, w := range c.order {
-		w.stream.mu.Lock()
-		w.stream.segments[len(w.stream.segments)-1] = w.segment
-		if len(w.sealed) > 0 {
-			w.stream.segments = append(w.stream.segments[:len(w.stream.segments)-1], append(w.sealed, w.segment)...)
-		}
-		w.stream.mu.Unlock()
-		w.stream.settle()
+		w.stream.wakeReaders()
 	}
 	c.lookAtFiles(size)
 }
@@ -373,7 +378,15 @@ func (c *commit) lookAtFiles(size int64) {
 	}
 	c.written = 0
 	c.log.maps.advise(c.log.opt.Dir)
-	if err := c.log.space.allocate(); err != nil {
-		c.log.opt.Logger.Warn("cannot reserve disk space for the store's next writes", "err", err)
+	c.log.allocate()
+}
+
+// allocate reserves disk space for files that Badger has begun. Without it
+// the reserve alone must keep from a full disk.
+func (l *Log) allocate() {
+	err := l.space.allocate()
+	if err != nil && !l.space.warned {
+		l.opt.Logger.Warn("no disk space can be set aside for the store's next writes", "err", err)
 	}
+	l.space.warned = err != nil
 }

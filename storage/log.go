@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
@@ -54,11 +53,10 @@ type Log struct {
 	failOnce sync.Once
 	failure  error
 
-	closing   chan struct{}
-	closeOnce sync.Once
-	committer sync.WaitGroup
-	collector sync.WaitGroup
-	gcRunning atomic.Bool
+	closing    chan struct{}
+	closeOnce  sync.Once
+	committer  sync.WaitGroup
+	collecting bool // committer: value log files may be waiting for collection
 
 	report Report
 }
@@ -144,7 +142,9 @@ func (l *Log) load() error {
 	if err := l.finishReclaims(); err != nil {
 		return err
 	}
-	return l.space.allocate()
+	l.space.check(0)
+	l.allocate()
+	return nil
 }
 
 func (l *Log) loadStreams() error {
@@ -370,7 +370,6 @@ func (l *Log) Close() error {
 		close(l.closing)
 		l.queue.close()
 		l.committer.Wait()
-		l.collector.Wait()
 		if l.Err() == nil {
 			err = l.writePositions()
 		}

@@ -57,7 +57,8 @@ func history(t *testing.T, seed uint64) {
 	for step := range 150 {
 		name := names[random.IntN(len(names))]
 		m := model[name]
-		switch random.IntN(10) {
+		op := random.IntN(10)
+		switch op {
 		case 0, 1, 2, 3: // append
 			events := make([]event.Event, 1+random.IntN(40))
 			for i := range events {
@@ -105,7 +106,6 @@ func history(t *testing.T, seed uint64) {
 		case 8: // crash: only what the kernel has survives
 			generation++
 			next := filepath.Join(dir, fmt.Sprint(generation))
-			l.collector.Wait()
 			copied := make(chan error, 1)
 			// On the committer's goroutine, so that no file changes meanwhile.
 			err := l.queue.put(context.Background(), &request{hurry: true, committed: func() {
@@ -148,7 +148,7 @@ func history(t *testing.T, seed uint64) {
 		for _, n := range names {
 			_, durable, _ := l.Stream(n).Bounds()
 			if durable != uint64(len(model[n].events))+1 {
-				t.Fatalf("step %d: stream %s ends at %d, want %d", step, n, durable, len(model[n].events)+1)
+				t.Fatalf("step %d (operation %d): stream %s ends at %d, want %d", step, op, n, durable, len(model[n].events)+1)
 			}
 			ledger(t, l, n, "c")
 		}

@@ -37,10 +37,6 @@ func (l *Log) openStore() error {
 		l.db = db
 		return nil
 	}
-	if free, e := freeBytes(dir); e == nil && free < ballastBytes {
-		return fmt.Errorf("open the store in %s: %w: %d bytes are free and about %d are needed; make room and start again: %w",
-			l.opt.Dir, ErrFull, free, int64(ballastBytes), err)
-	}
 	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
 		return fmt.Errorf("open the store in %s: another process has it open: %w", l.opt.Dir, err)
 	}

@@ -22,7 +22,7 @@ import (
 //
 // DropPrefix of the segment's own prefix would throw tables away without
 // counting. It makes commits that run beside it fail, so the committer does
-// a to c itself; d runs beside the commits.
+// all of it itself, d file by file between two commits.
 
 // due is what retention takes from one stream.
 type due struct {
@@ -35,9 +35,6 @@ type due struct {
 
 func (l *Log) reclaimDue() bool {
 	now := time.Now()
-	if l.gcRunning.Load() {
-		return false
-	}
 	full := false
 	for _, s := range l.Streams() {
 		s.mu.Lock()
@@ -240,7 +237,7 @@ func (l *Log) bury(stream uint16, segment uint32) error {
 	return nil
 }
 
-// collect is steps c and d.
+// collect is step c; step d follows between the next commits.
 func (l *Log) collect() {
 	if err := l.set([]keyValue{{[]byte{keyDummy}, []byte{}}}); err != nil {
 		l.fail(fmt.Errorf("reclaim: %w", err))
@@ -250,27 +247,21 @@ func (l *Log) collect() {
 		l.fail(fmt.Errorf("reclaim: %w", err))
 		return
 	}
-	l.gcRunning.Store(true)
-	l.collector.Add(1)
-	go func() {
-		defer l.collector.Done()
-		defer l.gcRunning.Store(false)
-		for l.Err() == nil {
-			err := l.db.RunValueLogGC(gcRatio)
-			if errors.Is(err, badger.ErrNoRewrite) || errors.Is(err, badger.ErrRejected) {
-				return
-			}
-			if err != nil {
-				l.opt.Logger.Warn("value log cannot be collected", "err", err)
-				return
-			}
-			select {
-			case <-l.closing:
-				return
-			default:
-			}
-		}
-	}()
+	l.collecting = true
+}
+
+// collectOne is step d for one value log file. It runs on the committer's
+// goroutine, one file between two commits: beside commits Badger's collection
+// reads a counter that they write.
+func (l *Log) collectOne() {
+	err := l.db.RunValueLogGC(gcRatio)
+	if err == nil {
+		return // there may be more
+	}
+	l.collecting = false
+	if !errors.Is(err, badger.ErrNoRewrite) && !errors.Is(err, badger.ErrRejected) {
+		l.opt.Logger.Warn("value log cannot be collected", "err", err)
+	}
 }
 
 // restBeforeRoll is how long a stream must be silent before the segment that

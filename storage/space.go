@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,7 @@ type space struct {
 	full    atomic.Bool
 	free    atomic.Int64
 	checked time.Time // when the file system was asked
+	warned  bool // that no space could be set aside
 	// allocated are the files whose blocks have been reserved.
 	allocated map[string]bool
 }
@@ -67,9 +69,20 @@ func (s *space) prepare() error {
 	}
 	if free < 2*ballastBytes {
 		_ = os.Remove(s.ballast)
+		if free, err = freeBytes(s.dir); err != nil {
+			return err
+		}
+	}
+	if free < openBytes {
+		return fmt.Errorf("%w: %d MiB are free and %d MiB are needed to open the store; make room, nothing in it is lost",
+			ErrFull, free/mebibyte, openBytes/mebibyte)
 	}
 	return nil
 }
+
+// openBytes is what opening may write: a memtable that is flushed and the
+// beginnings of new files. With less it would end in SIGBUS.
+const openBytes = 3 * memTable
 
 // keepBallast puts the ballast back when there is room for it.
 func (s *space) keepBallast() {
@@ -115,6 +128,9 @@ func (s *space) allocate() error {
 				continue
 			}
 			size = valueLogFile + 2*commitBytes
+		}
+		if free, err := freeBytes(s.dir); err != nil || free < size+s.reserve/2 {
+			return fmt.Errorf("%d MiB are free, too few to set %d MiB aside", free/mebibyte, size/mebibyte)
 		}
 		if err := allocateFile(filepath.Join(s.dir, name), size); err != nil {
 			return err

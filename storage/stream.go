@@ -113,11 +113,18 @@ const eventOverhead = 160
 
 func (r *run) end() uint64 { return r.first + uint64(len(r.events)) }
 
-// settle tells readers that all events below next are on disk.
-func (s *Stream) settle() {
+// settle notes that all events below next are on disk, and in which segments:
+// the last one is active. Readers are woken by wakeReaders.
+func (s *Stream) settle(segments []segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.segments = append(s.segments[:len(s.segments)-1], segments...)
 	s.durable = s.next
+}
+
+func (s *Stream) wakeReaders() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	wake(&s.durableMoved)
 }
 

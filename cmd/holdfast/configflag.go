@@ -21,7 +21,7 @@ type configFlag struct{ paths []string }
 func (c *configFlag) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVarP(&c.paths, "config", "c", nil,
 		"configuration `FILE`, may be repeated (default $HOLDFAST_CONFIG, else "+defaultConfig+")")
-	cmd.MarkFlagFilename("config", "yaml", "yml")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 }
 
 // given reports whether the user named a configuration.
@@ -55,7 +55,7 @@ func (g *gatewayFlags) register(cmd *cobra.Command) {
 	g.config.register(cmd)
 	cmd.Flags().StringVar(&g.socket, "socket", "",
 		"control socket of the gateway, `PATH` (default: where the configuration and the environment say)")
-	cmd.MarkFlagFilename("socket", "sock")
+	_ = cmd.MarkFlagFilename("socket", "sock")
 }
 
 // client returns a client for the gateway. A configuration with mistakes does

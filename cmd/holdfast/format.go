@@ -17,7 +17,7 @@ const (
 func (o *outputFlag) register(cmd *cobra.Command) {
 	*o = outputText
 	cmd.Flags().VarP(o, "output", "o", "`FORMAT` of the output: text or json")
-	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (o *outputFlag) String() string { return string(*o) }

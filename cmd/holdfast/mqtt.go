@@ -167,6 +167,6 @@ func cause(err error) error {
 
 func randomHex() string {
 	b := make([]byte, 4)
-	rand.Read(b)
+	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }

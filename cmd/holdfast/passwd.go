@@ -104,7 +104,7 @@ func ask(ctx context.Context, tty *os.File, stderr io.Writer, prompt string) ([]
 	if err != nil {
 		return nil, fmt.Errorf("read password: %w", err)
 	}
-	defer term.Restore(fd, before)
+	defer func() { _ = term.Restore(fd, before) }()
 	fmt.Fprint(stderr, prompt)
 	defer fmt.Fprintln(stderr)
 	read := make(chan answer, 1)

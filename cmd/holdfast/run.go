@@ -52,7 +52,7 @@ once; nothing acknowledged is lost. SIGHUP reads the configuration again.`,
 				return err
 			}
 			for _, w := range cfg.Warnings {
-				log.Warn(w.Error())
+				log.Warn("the configuration was hardly meant so", "warning", w.Error())
 			}
 			limitMemory(log)
 			return r.run(cmd.Context())
@@ -60,7 +60,7 @@ once; nothing acknowledged is lost. SIGHUP reads the configuration again.`,
 	}
 	files.register(cmd)
 	cmd.Flags().StringVar(&level, "log-level", "", "`LEVEL`: debug, info, warn or error (default $HOLDFAST_LOG, else info)")
-	cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -107,7 +107,7 @@ func (r *runner) run(ctx context.Context) error {
 	for {
 		begin := time.Now()
 		err := r.once(ctx)
-		if ctx.Err() != nil || !errors.Is(err, storage.ErrFailed) {
+		if ctx.Err() != nil || !errors.Is(err, storage.ErrFailed) && !errors.Is(err, storage.ErrFull) {
 			return err
 		}
 		if time.Since(begin) > calmRun {
@@ -125,7 +125,11 @@ func (r *runner) run(ctx context.Context) error {
 
 // once runs one gateway to its end.
 func (r *runner) once(ctx context.Context) error {
-	g, err := gateway.New(r.config(), gateway.Options{Logger: r.log, Version: r.version, Load: r.load})
+	o := gateway.Options{Logger: r.log, Version: r.version, Load: r.load}
+	if self, err := os.Executable(); err == nil {
+		o.Probe = func(dir string) error { return probeStore(self, dir) }
+	}
+	g, err := gateway.New(r.config(), o)
 	if err != nil {
 		return err
 	}

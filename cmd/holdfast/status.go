@@ -96,7 +96,7 @@ func watchStatus(ctx context.Context, client *ops.Client, out io.Writer, output 
 			return err
 		}
 		if output == outputText && isTerminal(out) {
-			io.WriteString(out, "\x1b[H\x1b[2J")
+			fmt.Fprint(out, "\x1b[H\x1b[2J")
 		}
 		if _, err := frame.WriteTo(out); err != nil {
 			return err

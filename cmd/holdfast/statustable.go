@@ -206,4 +206,4 @@ func (v *view) table(columns ...string) table {
 
 func (t table) row(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
 
-func (t table) flush() { t.Flush() }
+func (t table) flush() { _ = t.Flush() } // to memory

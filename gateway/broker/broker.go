@@ -11,6 +11,10 @@
 // Clients may not publish to topics that begin with $: with MQTT 5 such a
 // message is refused with reason 0x87, with 3.1.1, which has no refusal, the
 // client is disconnected.
+//
+// Sessions, what they have not delivered and retained messages live in memory
+// and end with the process. A gateway that keeps retained messages elsewhere
+// can hand them to Route before Start.
 package broker
 
 import (
@@ -39,7 +43,8 @@ var (
 	errSlow      = errors.New("the client does not read what it is sent")
 )
 
-// Batch is what one client published in one go, in order.
+// Batch is what one client published in one go, in order. Of the times, only
+// Received is set; Mono and Boot are left to the log.
 type Batch struct {
 	Client string
 	Events []event.Event
@@ -253,6 +258,7 @@ func (b *Broker) establish(c *conn, listener string) (err error) {
 			c.routeHeld = false
 			b.route.Unlock()
 		}
+		c.succeed()
 		if r := recover(); r != nil {
 			b.log.Error("mqtt connection failed", "remote", c.RemoteAddr().String(),
 				"err", r, "stack", string(debug.Stack()))

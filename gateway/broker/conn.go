@@ -64,6 +64,7 @@ type conn struct {
 	granting  []grant           // subscriptions of the SUBSCRIBE that mochi works on
 	routeHeld bool              // this goroutine holds Broker.route
 	left      []packets.Packet  // of the session, to be sent again
+	prior     *conn             // the client's connection before this one
 
 	mu       sync.Mutex
 	changed  sync.Cond // on mu: bytes were sent, a batch was committed, or the end is near

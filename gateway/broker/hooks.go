@@ -156,7 +156,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	if c.v5 {
 		c.ends = cl.Properties.Props.SessionExpiryInterval == 0
 	}
-	h.b.attach(c, cl.ID, pk.Connect.Clean)
+	c.prior = h.b.attach(c, cl.ID, pk.Connect.Clean)
 	h.b.route.Lock()
 	c.routeHeld = true
 }
@@ -179,7 +179,17 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	c.session.outbox.resume(cl, c, c.left)
 	c.left, c.routeHeld = nil, false
 	h.b.route.Unlock()
+	c.succeed()
 	c.serve(cl.State.Keepalive)
+}
+
+// succeed makes sure that the client's earlier connection ends. mochi has done
+// that, unless it had lost sight of it (see repair).
+func (c *conn) succeed() {
+	if c.prior != nil {
+		c.prior.disconnect(codeTakenOver) // [MQTT-3.1.4-3]
+		c.prior = nil
+	}
 }
 
 // OnQosComplete runs when a subscriber has acknowledged a message.

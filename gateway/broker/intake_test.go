@@ -326,6 +326,11 @@ func TestPubcompWaitsForTheDisk(t *testing.T) {
 	l.byHand = true
 	l.mu.Unlock()
 	c.send(pubrel(5))
+	eventually(t, "the request to release", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.waiting) == 1
+	})
 	c.silence()
 	l.commit(nil)
 	c.expect(pubcomp(5)...)
@@ -366,6 +371,7 @@ func TestReceiveMaximum(t *testing.T) {
 		b := start(t, l, func(o *Options) { o.ReceiveMaximum = 10 })
 		c := connect(t, b, v5, "a")
 		c.publish(numbered(10)...)
+		l.events(t, 10)
 		c.silence()
 		l.commit(nil)
 		for i := range 10 {

@@ -34,6 +34,7 @@ const (
 	codeShuttingDown   = 0x8B
 	codeBadAuthMethod  = 0x8C
 	codeKeepAlive      = 0x8D
+	codeTakenOver      = 0x8E
 	codeBadFilter      = 0x8F
 	codeBadTopic       = 0x90
 	codeUnknownID      = 0x92

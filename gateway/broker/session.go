@@ -142,8 +142,9 @@ type will struct {
 }
 
 // attach makes c the connection of its client's session. fresh says that the
-// client wants none of what was before.
-func (b *Broker) attach(c *conn, id string, fresh bool) {
+// client wants none of what was before. It returns the connection that had the
+// session until now, if that has not ended.
+func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn) {
 	b.mu.Lock()
 	s, known := b.sessions[id]
 	if !known {
@@ -152,8 +153,7 @@ func (b *Broker) attach(c *conn, id string, fresh bool) {
 	}
 	c.session = s
 	s.mu.Lock()
-	old := s.conn
-	s.conn = c
+	old, s.conn = s.conn, c
 	publish := s.cancelWill()
 	s.mu.Unlock()
 	if old != nil && old.ends {
@@ -177,6 +177,7 @@ func (b *Broker) attach(c *conn, id string, fresh bool) {
 			publish() // the session that it belongs to has ended [MQTT-3.1.3-9]
 		}
 	}
+	return old
 }
 
 // cancelWill stops a will that waits and returns what would publish it.

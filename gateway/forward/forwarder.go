@@ -165,7 +165,7 @@ func (f *Forwarder) Step(ctx context.Context) (sent int, err error) {
 }
 
 // next returns the cursor's batch: the same one after a failure, so that the
-// far side can recognise it, and without lingering while events are known to
+// far side can recognize it, and without lingering while events are known to
 // wait.
 func (f *Forwarder) next(ctx context.Context) (Batch, error) {
 	if ctx.Err() != nil {

@@ -179,7 +179,7 @@ func TestAnOutageDoesNotBecomeAHotLoop(t *testing.T) {
 	})
 }
 
-func TestRetryAfterIsHonoured(t *testing.T) {
+func TestRetryAfterIsHonored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(1, forward.Options{})
 		asked := []time.Duration{42 * time.Second, 41 * time.Second, 17 * time.Minute, 0}

@@ -2,7 +2,7 @@ package ops
 
 import (
 	"encoding/json"
-	"io"
+	"fmt"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -47,7 +47,7 @@ func writeText(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	io.WriteString(w, text)
+	fmt.Fprint(w, text)
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {
@@ -57,7 +57,7 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	enc.Encode(v)
+	_ = enc.Encode(v) // the client has gone, or all is well
 }
 
 // notNil keeps null out of the JSON that people and scripts read.

@@ -62,7 +62,7 @@ func start(t *testing.T, f *fake) (s *Server, url string, c *Client) {
 	s = NewServer(f, slog.New(slog.DiscardHandler))
 	s.Start(public, control)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			t.Errorf("Close: %v", err)
@@ -294,7 +294,7 @@ func TestCloseEndsTailsAndSaysWhy(t *testing.T) {
 	first, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		var n int
-		ended <- c.Tail(context.Background(), TailQuery{}, func(Item) error {
+		ended <- c.Tail(t.Context(), TailQuery{}, func(Item) error {
 			if n++; n == 1 {
 				close(first)
 			}

@@ -109,7 +109,7 @@ func needTools(t testing.TB, names ...string) {
 // short, because control sockets lie below it.
 func folder(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "p")
+	dir, err := os.MkdirTemp("", "p") //nolint:usetesting // t.TempDir puts the long name of the test into the path
 	if err != nil {
 		t.Fatal(err)
 	}

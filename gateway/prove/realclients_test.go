@@ -73,6 +73,7 @@ destinations:
 	}
 	g.checkLedgers(t)
 	g.mustStop(t)
+	t.Logf("mosquitto_pub and mosquitto_sub at QoS 0, 1 and 2 in MQTT 3.1.1 and 5: all messages in order at subscribers, those of the rule also at the HTTP receiver")
 }
 
 func clientArgs(g *process, version string, qos int) []string {

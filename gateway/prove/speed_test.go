@@ -40,14 +40,21 @@ rules:
 	if long() {
 		l.Duration, pairs = 10*time.Second, 5
 	}
+	var sent uint64
 	all, err := bench.Compare(t.Context(), l, peer, pairs, func(p bench.Pair) {
 		t.Logf("holdfast %.0f/s (p99 %v)  mosquitto %.0f/s (p99 %v)  ratio %.2f", p.A.PerSecond, p.A.P99, p.B.PerSecond, p.B.P99, p.Ratio)
+		sent += uint64(p.A.Sent)
 		if p.A.Failed() || p.B.Failed() {
 			t.Errorf("not all was acknowledged: %+v", p)
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, s := range g.status(t).Streams {
+		if s.Name == "events" && s.Appended != sent {
+			t.Errorf("%d messages were acknowledged, the log has taken in %d", sent, s.Appended)
+		}
 	}
 	ratio := bench.MedianRatio(all)
 	t.Logf("median of %d pairs of %v: %.2f times mosquitto", pairs, l.Duration, ratio)

@@ -54,7 +54,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		if far.Fail == nil {
 			t.Skip("this far side cannot fail")
 		}
-		defer far.Sink.Close()
+		defer func() { _ = far.Sink.Close() }()
 		send(t, far, batch(1, 2))
 		far.Fail(true)
 		for range 3 {
@@ -100,7 +100,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 
 	t.Run("the batch stays the caller's", func(t *testing.T) {
 		far := open(t)
-		defer far.Sink.Close()
+		defer func() { _ = far.Sink.Close() }()
 		b := batch(1, 20)
 		send(t, far, b)
 		if diff := cmp.Diff(batch(1, 20), b); diff != "" {

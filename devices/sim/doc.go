@@ -1,0 +1,14 @@
+// Package sim holds models of sensor chips at register level, and the I²C
+// buses they sit on. A driver cannot tell a model from the chip: it reads the
+// same identity and calibration, starts measurements by the same bits, waits
+// as long for them and computes the values from the same raw numbers. What the
+// models measure is a [Weather], a function of time, so that tests repeat.
+//
+// Faults come on order: a device that is not acknowledged ([NACK]), one that
+// holds the bus ([Stall]), one that is unplugged ([Bus.Unplug]), that lost its
+// settings with its supply ([BME280.PowerOn]), whose values are stuck
+// ([BME280.Freeze]), or that reads as all ones ([Floating]).
+//
+// The package imports nothing of the gateway. Models read time.Now and so
+// follow the clock of testing/synctest.
+package sim

@@ -1,0 +1,210 @@
+package broker
+
+import (
+	"errors"
+	"math"
+	"time"
+)
+
+// hurryTime is how soon after an acknowledgement a message must come to be
+// one that the client held back for it.
+const hurryTime = 5 * time.Millisecond
+
+// flight is a batch of a client on its way to the disk, and the
+// acknowledgements that it will be answered with.
+type flight struct {
+	c       *conn
+	acks    []ack
+	pending int // messages at QoS 1 and 2 in it
+	once    int // of these, at QoS 1
+	events  int
+	quota   int         // how many messages at QoS 1 and 2 there may be
+	done    func(error) // finish, bound once
+}
+
+// answer notes the acknowledgement of a PUBLISH.
+func (f *flight) answer(p publish, reason byte) {
+	switch p.qos {
+	case 1:
+		f.acks = append(f.acks, ack{typePuback, reason, p.id})
+	case 2:
+		f.acks = append(f.acks, ack{typePubrec, reason, p.id})
+	}
+}
+
+// emit hands the batch to the log. It blocks for back-pressure.
+func (c *conn) emit(batch Batch, f *flight, now time.Time) error {
+	if len(batch.Events) == 0 {
+		c.ride(f)
+		return nil
+	}
+	if !c.b.enterIntake() {
+		f.abandon()
+		return nil // it is not acknowledged, so the client sends it again
+	}
+	defer c.b.leaveIntake()
+	f.events = len(batch.Events)
+	c.b.countReceived(len(batch.Events))
+	c.mu.Lock()
+	// A client that waits for each acknowledgement before it sends on must
+	// not wait for others to fill a batch.
+	batch.Hurry = c.flights == 0 && now.Sub(c.acked) < hurryTime
+	c.flights++
+	c.pending += f.pending
+	c.unacked += f.pending
+	c.last = f
+	c.mu.Unlock()
+	if err := c.b.opt.Emit(batch, f.done); err != nil {
+		f.finish(err)
+	}
+	return nil
+}
+
+// finish acknowledges a batch that is on disk, or tells the client that it is
+// not. It runs on the committer's goroutine and does not block.
+func (f *flight) finish(err error) {
+	c := f.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flights--
+	c.pending -= f.pending
+	c.unacked -= f.once
+	if c.last == f {
+		c.last = nil
+	}
+	refused := errors.Is(err, ErrRefused)
+	if err != nil {
+		c.unacked -= f.pending - f.once
+		c.b.count.refused.Add(uint64(f.events))
+	}
+	if f.pending > f.once {
+		c.session.settle(f, err)
+	}
+	switch {
+	case err == nil || refused && c.v5:
+		for _, a := range f.acks {
+			if err != nil && a.reason == codeSuccess && (a.kind == typePuback || !c.session.holds(a.id)) {
+				a.reason = codeQuota
+			}
+			c.out = c.appendAck(a)
+		}
+		if len(f.acks) > 0 {
+			c.acked = time.Now()
+		}
+	case refused && len(f.acks) == 0: // at QoS 0 nothing was promised
+	default:
+		if c.v5 && !c.closing {
+			c.out = appendDisconnect(c.out, codeUnspecified)
+		}
+		c.flush()
+		c.close()
+	}
+	c.flush()
+	c.changed.Broadcast()
+	c.recycle(f)
+}
+
+// appendAck appends an acknowledgement to the queue. The caller holds c.mu.
+func (c *conn) appendAck(a ack) []byte {
+	if c.closing {
+		return c.out
+	}
+	return appendAck(c.out, a, c.v5)
+}
+
+// ride sends acknowledgements that need no event of their own behind those of
+// the newest batch, so that they keep the order in which messages arrived.
+func (c *conn) ride(f *flight) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last != nil {
+		c.last.acks = append(c.last.acks, f.acks...)
+	} else {
+		for _, a := range f.acks {
+			c.out = c.appendAck(a)
+		}
+		c.flush()
+	}
+	c.recycle(f)
+}
+
+// abandon forgets a batch that was not given to the log.
+func (f *flight) abandon() {
+	if f.pending > f.once {
+		f.c.session.settle(f, ErrRefused)
+	}
+}
+
+func (c *conn) newFlight() *flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.free); n > 0 {
+		f := c.free[n-1]
+		c.free = c.free[:n-1]
+		return f
+	}
+	f := &flight{c: c}
+	f.done = f.finish
+	return f
+}
+
+func (c *conn) recycle(f *flight) {
+	if len(c.free) < 4 && cap(f.acks) <= 4096 {
+		f.acks, f.pending, f.once, f.events = f.acks[:0], 0, 0, 0
+		c.free = append(c.free, f)
+	}
+}
+
+// quota is how many more messages the client may send unacknowledged. 3.1.1
+// knows no such limit: there the broker stops reading at some point.
+func (c *conn) quota() int {
+	if !c.v5 {
+		return math.MaxInt
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.b.receiveMaximum - c.unacked
+}
+
+func (c *conn) pong(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
+	for range n {
+		c.out = append(c.out, 0xD0, 0)
+	}
+	c.flush()
+}
+
+// release ends the delivery of messages at QoS 2: their packet identifiers are
+// forgotten, on disk first, and then PUBCOMP is sent.
+func (c *conn) release(ids []uint16) error {
+	known, acks, counted := c.session.release(ids)
+	done := func(err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err != nil {
+			c.close()
+			return
+		}
+		c.unacked -= counted
+		for _, a := range acks {
+			c.out = c.appendAck(a)
+		}
+		c.flush()
+	}
+	if len(known) == 0 || c.b.opt.Release == nil {
+		done(nil)
+		return nil
+	}
+	if !c.b.enterIntake() {
+		return nil
+	}
+	defer c.b.leaveIntake()
+	if err := c.b.opt.Release(c.cl.ID, known, done); err != nil {
+		done(err)
+	}
+	return nil
+}
