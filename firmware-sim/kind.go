@@ -82,7 +82,6 @@ func kindNamed(name string) (Kind, bool) {
 // thing that chance decides. It has no state.
 type probe struct {
 	Sensor
-	kind  Kind
 	start time.Time // when the scenario begins
 
 	phase                                          time.Duration // of its readings within Every
@@ -92,7 +91,7 @@ type probe struct {
 func newProbe(seed uint64, start time.Time, board string, s Sensor) *probe {
 	of := func(what string) random { return randomOf(seed, board, s.Metric, what) }
 	return &probe{
-		Sensor: s, kind: s.kind, start: start,
+		Sensor: s, start: start,
 		phase: of("phase").moment(0, s.Every),
 		noise: of("noise"), spikes: of("spikes"), stuck: of("stuck"),
 		actives: of("active"), tank: of("tank"), load: of("load"), job: of("reset"),
@@ -235,17 +234,22 @@ func (p *probe) tick(t time.Duration, crowds []Crowd) time.Duration {
 	at := after(t, p.phase, p.Every)
 	for _, c := range crowds {
 		start, end := c.next(max(t, 0))
-		if start > at {
+		if at < start {
 			continue
 		}
-		every := time.Duration(float64(p.Every) / c.Rate)
+		if at < end {
+			at = after(end-1, p.phase, p.Every)
+		}
 		phase := start + time.Duration(float64(p.phase)/c.Rate)
-		if fast := after(max(t, start-1), phase, every); fast < end {
-			at = min(at, fast)
+		if dense := after(max(t, start-1), phase, p.dense(c.Rate)); dense < end {
+			at = min(at, dense)
 		}
 	}
 	return at
 }
+
+// dense returns Every in a crowd.
+func (s *Sensor) dense(rate float64) time.Duration { return time.Duration(float64(s.Every) / rate) }
 
 // after returns the first of first, first+every, first+2*every … after t.
 func after(t, first, every time.Duration) time.Duration {

@@ -285,6 +285,9 @@ func (p *processor) emit(r *rules.Result, input *storage.Input) error {
 func (p *processor) commit(outputs []rules.Output, failures []rules.Failure, covered uint64, input *storage.Input) error {
 	st := storage.Step{Covered: covered, Input: input}
 	add := func(stream string, e event.Event) {
+		// A payload that is passed on shares its memory with all that came in
+		// together; it may stay in memory much longer than they.
+		e.Payload = bytes.Clone(e.Payload)
 		s := p.log.Stream(stream)
 		for i := range st.Outputs {
 			if st.Outputs[i].Stream == s {

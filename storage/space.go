@@ -24,7 +24,7 @@ type space struct {
 	full    atomic.Bool
 	free    atomic.Int64
 	checked time.Time // when the file system was asked
-	warned  bool // that no space could be set aside
+	warned  bool      // that no space could be set aside
 	// allocated are the files whose blocks have been reserved.
 	allocated map[string]bool
 }

@@ -71,7 +71,7 @@ type Options struct {
 	MaxClients     int // default 10,000
 	ReceiveMaximum int // unacknowledged messages that an MQTT 5 client may have sent; default 1024
 	MaxInflight    int // messages kept for one subscriber's session; default 4096
-	MaxQueued      int // bytes queued for one subscriber before it is disconnected; default 4 MiB
+	MaxQueued      int // bytes kept for one subscriber's session, and queued on its connection; default 4 MiB
 
 	Logger *slog.Logger // default: none
 
@@ -270,7 +270,7 @@ func (b *Broker) establish(c *conn, listener string) (err error) {
 
 // StopIntake stops accepting clients and reading from them. When it returns,
 // Emit and Release are not called any more; acknowledgements of what was
-// emitted are still sent.
+// emitted are still sent. It waits for calls that block for back-pressure.
 func (b *Broker) StopIntake() {
 	for _, l := range b.listeners {
 		_ = l.Close()

@@ -1,0 +1,65 @@
+package bus_test
+
+import (
+	"io/fs"
+	"strings"
+	"testing"
+
+	"errors"
+
+	"holdfast/devices"
+	"holdfast/devices/bus"
+	"holdfast/devices/sim"
+)
+
+var _ devices.Buses = bus.Buses{}
+
+func TestABusHasOneNameHoweverItIsWritten(t *testing.T) {
+	b := bus.Buses{Simulated: new(sim.Boards).Open}
+	for _, c := range []struct{ name, want, problem string }{
+		{name: "1", want: "/dev/i2c-1"},
+		{name: "/dev/i2c-1", want: "/dev/i2c-1"},
+		{name: "/dev//i2c-1", want: "/dev/i2c-1"},
+		{name: "/dev/greenhouse", want: "/dev/greenhouse"}, // a link by udev
+		{name: "sim:board", want: "sim:board"},
+		{name: "sim:", problem: "needs a name"},
+		{name: "i2c1", problem: "is not an I²C bus"},
+		{name: "/etc/passwd", problem: "is not an I²C bus"},
+		{name: "/dev/../etc/passwd", problem: "is not an I²C bus"},
+		{name: "-1", problem: "is not an I²C bus"},
+		{name: "", problem: "is not an I²C bus"},
+	} {
+		got, err := b.ResolveI2C(c.name)
+		if got != c.want || (err == nil) != (c.problem == "") || err != nil && !strings.Contains(err.Error(), c.problem) {
+			t.Errorf("%q: got %q, %v; want %q, %s", c.name, got, err, c.want, c.problem)
+		}
+	}
+	if _, err := (bus.Buses{}).ResolveI2C("sim:board"); err == nil {
+		t.Error("a simulated bus was found where there are none")
+	}
+}
+
+func TestAnAdapterThatIsNotThereIsExplained(t *testing.T) {
+	_, err := bus.Buses{}.I2C("/dev/i2c-4711")
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "enable I²C") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := (bus.Buses{}).I2C("/dev/null"); err == nil || !strings.Contains(err.Error(), "it is not an I²C bus") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestASimulatedBusIsTheBoardOfThatName(t *testing.T) {
+	boards := new(sim.Boards)
+	got, err := bus.Buses{Simulated: boards.Open}.I2C("sim:attic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id [1]byte
+	if err := got.Tx(0x76, []byte{0xd0}, id[:]); err != nil || id[0] != 0x60 {
+		t.Errorf("chip id %#x, %v", id[0], err)
+	}
+	if boards.Bus("attic").Transfers() != 1 || got.String() != "sim:attic" {
+		t.Errorf("%v is not the board", got)
+	}
+}

@@ -1,0 +1,184 @@
+package devices
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+
+	"holdfast/gateway/config"
+	"holdfast/gateway/event"
+)
+
+// Wiring hands the ports of buses to drivers, and sees to it that none is
+// given away twice.
+type Wiring struct {
+	buses Buses
+	i2c   map[string]*i2cBus // by resolved name
+	taken map[string]string  // place to the device that has it
+}
+
+// Set are the devices of a configuration.
+type Set struct {
+	devices []*device
+	wiring  *Wiring
+	hub     *hub
+
+	mu     sync.Mutex
+	stop   context.CancelFunc // nil unless Run is running
+	done   chan struct{}      // closed when Run has returned
+	closed bool
+}
+
+// deviceSettings are the keys of every device; the others are its driver's.
+type deviceSettings struct {
+	Driver string `config:"driver,required"`
+	Topic  string `config:"topic"`
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// Load reads the settings of devices by name. The error is [config.Errors]
+// with every mistake and its position. Load touches no hardware.
+func Load(sections config.Named, drivers []Driver, buses Buses) (*Set, error) {
+	set := &Set{
+		hub:    newHub(),
+		wiring: &Wiring{buses: buses, i2c: map[string]*i2cBus{}, taken: map[string]string{}},
+	}
+	var errs config.Errors
+	topics := map[string]string{} // prefix to device
+	for _, s := range sections {
+		d, err := set.load(s, drivers, topics)
+		errs.Add(err)
+		set.devices = append(set.devices, d)
+	}
+	if err := errs.Err(); err != nil {
+		return nil, err
+	}
+	return set, nil
+}
+
+func (set *Set) load(s *config.Section, drivers []Driver, topics map[string]string) (*device, error) {
+	var errs config.Errors
+	c := deviceSettings{Topic: "devices/" + s.Name()}
+	if s.Kind() != config.Mapping {
+		return nil, s.Decode(&c)
+	}
+	common := config.Keys(&c)
+	errs.Add(s.Only(common...).Decode(&c))
+	if !nameForm.MatchString(s.Name()) {
+		errs.Add(s.Errorf("", "%q cannot name a device; use up to 64 letters, digits, dots, hyphens and underscores", s.Name()))
+	} else if err := checkPrefix(c.Topic); err != nil {
+		errs.Add(s.Errorf("topic", "%v", err))
+	} else if other, taken := topics[c.Topic]; taken {
+		errs.Add(s.Errorf("topic", "the device %s has the topic %s already", other, c.Topic))
+	}
+	topics[c.Topic] = s.Name()
+
+	driver := find(drivers, c.Driver)
+	if driver == nil {
+		if c.Driver != "" { // else reported as missing
+			errs.Add(s.Errorf("driver", "%q is not a driver%s", c.Driver, hint(drivers, c.Driver)))
+		}
+		return nil, errs.Err()
+	}
+	source, err := driver.New(s.Allow(common...), set.wiring)
+	errs.Add(placed(s, err))
+	return &device{source, newFeed(s.Name(), driver.Name, c.Topic, set.hub)}, errs.Err()
+}
+
+func checkPrefix(topic string) error {
+	if strings.HasPrefix(topic, "$") || strings.HasSuffix(topic, "/") {
+		return fmt.Errorf("%q cannot be what the topics of a device begin with; write it as in plant/boiler", topic)
+	}
+	return event.CheckTopic(topic)
+}
+
+func find(drivers []Driver, name string) *Driver {
+	for i := range drivers {
+		if drivers[i].Name == name {
+			return &drivers[i]
+		}
+	}
+	return nil
+}
+
+func hint(drivers []Driver, name string) string {
+	var known []string
+	for _, d := range drivers {
+		known = append(known, d.Name)
+	}
+	if near := config.Nearest(name, known); near != "" {
+		return fmt.Sprintf(", did you mean %q?", near)
+	}
+	return "; known are " + strings.Join(known, ", ")
+}
+
+// placed gives an error without a position that of the section.
+func placed(s *config.Section, err error) error {
+	var many config.Errors
+	var one *config.Error
+	if err == nil || errors.As(err, &many) || errors.As(err, &one) {
+		return err
+	}
+	return s.Errorf("", "%v", err)
+}
+
+// Run works all devices and emits their events until ctx ends or the set is
+// closed, then returns nil. It waits for all that it started, for a transfer
+// on a bus and an emit that blocks too. A set runs once.
+func (set *Set) Run(ctx context.Context, emit event.Emit) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	set.mu.Lock()
+	switch {
+	case set.closed:
+		set.mu.Unlock()
+		return nil
+	case set.done != nil:
+		set.mu.Unlock()
+		return errors.New("run devices: they have been run already")
+	}
+	set.stop, set.done = cancel, make(chan struct{})
+	defer close(set.done)
+	set.mu.Unlock()
+
+	var sources, rest sync.WaitGroup
+	// Buses and hub go on until no source can need them.
+	last, end := context.WithCancel(context.WithoutCancel(ctx))
+	for _, bus := range set.wiring.i2c {
+		rest.Go(func() { bus.run(last) })
+	}
+	rest.Go(func() { set.hub.run(last, emit) })
+	for _, d := range set.devices {
+		sources.Go(func() { d.run(ctx) })
+	}
+	<-ctx.Done()
+	sources.Wait()
+	end()
+	rest.Wait()
+	return nil
+}
+
+// Close ends Run and waits for it. It may be called more than once.
+func (set *Set) Close() {
+	set.mu.Lock()
+	set.closed = true
+	stop, done := set.stop, set.done
+	set.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-done
+	}
+}
+
+// Status returns how each device does, in the order of the configuration.
+func (set *Set) Status() []Status {
+	all := make([]Status, len(set.devices))
+	for i, d := range set.devices {
+		all[i] = d.feed.Status()
+	}
+	return all
+}
