@@ -110,10 +110,6 @@ func (s *Scenario) check() Mistakes {
 }
 
 func (b *Board) check(m *mistakes) {
-	if b.node == nil {
-		m.at(nil, "boards", "a board is empty")
-		return
-	}
 	if b.Count < 1 || b.Count > maxBoards {
 		m.at(b.node, "count", "%d: give 1 to %d", b.Count, maxBoards)
 		b.Count = 1 // for the checks to come
@@ -136,10 +132,6 @@ func (b *Board) check(m *mistakes) {
 	metrics := map[string]bool{statusMetric: true}
 	for i := range b.Sensors {
 		s := &b.Sensors[i]
-		if s.node == nil {
-			m.at(b.node, "sensors", "a sensor is empty")
-			continue
-		}
 		s.check(m)
 		switch {
 		case s.Metric == statusMetric:
@@ -152,10 +144,6 @@ func (b *Board) check(m *mistakes) {
 }
 
 func (c *Crowd) check(m *mistakes, s *Scenario) {
-	if c.node == nil {
-		m.at(s.node, "crowds", "a crowd is empty")
-		return
-	}
 	m.schedule(c.node, &c.Schedule)
 	m.number(c.node, "rate", c.Rate, 1, 1e6)
 	for _, area := range c.Areas {

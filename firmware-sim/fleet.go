@@ -139,7 +139,7 @@ func (b *board) messages(yield func(Message) bool) {
 		}
 		// Boards do not start in the same instant, even on one switch.
 		start += b.boot.moment(n, min(time.Second, (end-start)/10))
-		u := uptime{board: b, start: start, end: end, buffer: make([]Message, 0)}
+		u := uptime{board: b, start: start, end: end}
 		if !u.run(yield) || end == forever {
 			return
 		}
@@ -197,27 +197,33 @@ func (u *uptime) run(yield func(Message) bool) bool {
 			if !u.send(m, yield) {
 				return false
 			}
-			if random(u.repeats.bits(int64(t))).unit(int64(first)) < u.Duplicates {
-				m.Repeated = true
-				if !u.send(m, yield) {
-					return false
-				}
-			}
 		}
 	}
 }
 
-// send yields m, or keeps it while the link is down.
+// send yields a reading, or keeps it while the link is down.
 func (u *uptime) send(m Message, yield func(Message) bool) bool {
 	if !u.down {
-		return yield(m)
+		return u.yield(m, yield)
 	}
 	if len(u.buffer) == u.Buffer {
-		u.buffer = append(u.buffer[:0], u.buffer[1:]...)
+		u.buffer = u.buffer[1:]
 		u.lost++
 	}
 	u.buffer = append(u.buffer, m)
 	return true
+}
+
+// yield yields a reading, and again if the board is one that sends some twice.
+func (u *uptime) yield(m Message, yield func(Message) bool) bool {
+	if !yield(m) {
+		return false
+	}
+	if u.Duplicates == 0 || randomOf(uint64(u.repeats), m.Topic, string(m.Payload)).unit(0) >= u.Duplicates {
+		return true
+	}
+	m.Repeated = true
+	return yield(m)
 }
 
 // reconnect yields the status, then all that was kept.
@@ -229,11 +235,11 @@ func (u *uptime) reconnect(t time.Duration, yield func(Message) bool) bool {
 	}
 	for _, kept := range u.buffer {
 		kept.At = m.At
-		if !yield(kept) {
+		if !u.yield(kept, yield) {
 			return false
 		}
 	}
-	u.down, u.buffer, u.lost = false, u.buffer[:0], 0
+	u.down, u.buffer, u.lost = false, nil, 0
 	return true
 }
 

@@ -29,7 +29,7 @@ type Message struct {
 	Retained bool
 	Link     Link
 
-	Repeated bool // the board sends the message before it a second time
+	Repeated bool // it is the reading before it, sent a second time
 	Lost     int  // readings that have left the full buffer of the board since the message before
 }
 
@@ -91,6 +91,33 @@ func status(state string, c *clock, powered, t time.Duration) []byte {
 	if ms, set := c.now(powered, t); set {
 		b = append(b, `,"ts":`...)
 		b = strconv.AppendInt(b, ms, 10)
+	}
+	return append(b, '}')
+}
+
+// AppendJSON appends the message as one JSON object without a line feed, as
+// `firmware-sim print` writes it: time, board, topic and payload, and of
+// retained, link (up, down, dropped), repeated and lost what applies.
+func (m Message) AppendJSON(b []byte) []byte {
+	b = append(b, `{"time":"`...)
+	b = m.At.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = append(b, `","board":"`...) // names need no escapes, see [Parse]
+	b = append(b, m.Board...)
+	b = append(b, `","topic":"`...)
+	b = append(b, m.Topic...)
+	b = append(b, `","payload":`...)
+	b = append(b, m.Payload...)
+	if m.Retained {
+		b = append(b, `,"retained":true`...)
+	}
+	if link := [...]string{"", "up", "down", "dropped"}[m.Link]; link != "" {
+		b = append(append(append(b, `,"link":"`...), link...), '"')
+	}
+	if m.Repeated {
+		b = append(b, `,"repeated":true`...)
+	}
+	if m.Lost > 0 {
+		b = strconv.AppendInt(append(b, `,"lost":`...), int64(m.Lost), 10)
 	}
 	return append(b, '}')
 }

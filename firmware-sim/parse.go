@@ -115,6 +115,7 @@ func (m Mistakes) Error() string {
 var (
 	unknownKey = regexp.MustCompile(`^field (.*) not found in type .*$`)
 	wrongType  = regexp.MustCompile("^cannot construct !!\\w+(?: (`.*`))? into (.*)$")
+	wrongTime  = regexp.MustCompile(`^parsing time "([^"]*)"`)
 )
 
 func yamlMistakes(err error) Mistakes {
@@ -133,7 +134,9 @@ func yamlMistakes(err error) Mistakes {
 		if m := unknownKey.FindStringSubmatch(text); m != nil {
 			text = fmt.Sprintf("unknown key %q", m[1])
 		} else if m := wrongType.FindStringSubmatch(text); m != nil {
-			text = strings.TrimSpace("expected " + expected(m[2]) + " here, not " + cmp.Or(m[1], "a list or mapping"))
+			text = "expected " + expected(m[2]) + " here, not " + cmp.Or(m[1], "a list or mapping")
+		} else if m := wrongTime.FindStringSubmatch(text); m != nil {
+			text = "expected " + expected("time.Time") + " here, not `" + m[1] + "`"
 		}
 		found = append(found, Mistake{Line: max(e.Mark.Line, 1), Text: text})
 	}

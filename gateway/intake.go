@@ -44,7 +44,7 @@ func (in *intake) streamOf(topic string) *storage.Stream {
 
 // emit is broker.Options.Emit.
 func (in *intake) emit(b broker.Batch, done func(error)) error {
-	o := storage.AppendOptions{Hurry: b.Hurry, Client: b.Client, Hold: b.Hold}
+	o := storage.AppendOptions{Hurry: b.Hurry, Peers: b.Peers, Client: b.Client, Hold: b.Hold}
 	return refused(in.log.Append(in.ctx, in.split(b.Events), o, func(err error) { done(refused(err)) }))
 }
 

@@ -20,9 +20,13 @@ type Append struct {
 
 // AppendOptions say how an append is to be treated.
 type AppendOptions struct {
-	// Hurry: whoever sent this waits for the acknowledgement before he sends
-	// the next one, so the committer must not linger.
+	// Hurry: whoever sent this waits for the acknowledgement before he goes
+	// on. The committer then lingers only for others who are about to append
+	// as well, and for a moment only.
 	Hurry bool
+	// Peers is how many append at the moment, this one included; 0 and 1 mean
+	// that nobody else does.
+	Peers int
 	// Hold are QoS 2 packet identifiers of Client that are taken with these
 	// events, in the same transaction.
 	Client string
@@ -36,7 +40,7 @@ type AppendOptions struct {
 // when everything is on disk, with ErrFull when the disk had no room, or with
 // an error that wraps ErrFailed. Everything in one call is committed as a whole.
 func (l *Log) Append(ctx context.Context, appends []Append, o AppendOptions, done func(error)) error {
-	r := &request{source: true, hurry: o.Hurry, done: done}
+	r := &request{source: true, hurry: o.Hurry, peers: o.Peers, done: done}
 	r.appends = make([]appendTo, len(appends))
 	for i, a := range appends {
 		r.appends[i] = appendTo{a.Stream, a.Events}
@@ -204,6 +208,12 @@ func (c *commit) run(batch []*request) {
 		size += int64(r.bytes)
 	}
 	l.queue.sequenced()
+	// Rules evaluate a large batch while it is being synced. For a small one
+	// that saves nothing, and waking a processor delays the sync.
+	early := size >= hurryBytes
+	if early {
+		c.wake((*Stream).wakeSequenced)
+	}
 	for _, w := range c.order {
 		c.pack(w)
 	}
@@ -245,10 +255,18 @@ func (c *commit) run(batch []*request) {
 	}
 	// Sources first, readers after them: whoever waits for an acknowledgement
 	// must not wait for a reader to be woken.
-	for _, w := range c.order {
-		w.stream.wakeReaders()
+	if !early {
+		c.wake((*Stream).wakeSequenced)
 	}
+	c.wake((*Stream).wakeReaders)
 	c.lookAtFiles(size)
+}
+
+// wake calls fn for every stream that the transaction adds to.
+func (c *commit) wake(fn func(*Stream)) {
+	for _, w := range c.order {
+		fn(w.stream)
+	}
 }
 
 // admit refuses the requests of sources that the disk has no room for. The

@@ -63,11 +63,12 @@ const (
 	ballastBytes = 16 * mebibyte
 
 	defaultMax      = 64 * mebibyte
-	commitBytes     = 1 * mebibyte // events in one transaction, before compression
-	commitEntries   = 2000         // keys in one transaction
-	hurryBytes      = 32 << 10     // waiting bytes that end a linger
-	cursorDelay     = time.Second  // a cursor reaches the disk after so long at the latest
-	segmentsPerMax  = 16           // a stream's limit in segments
+	commitBytes     = 1 * mebibyte     // events in one transaction, before compression
+	commitEntries   = 2000             // keys in one transaction
+	hurryBytes      = 32 << 10         // waiting bytes that end a linger
+	hurryLinger     = time.Millisecond // for those in a hurry, while their peers are missing
+	cursorDelay     = time.Second      // a cursor reaches the disk after so long at the latest
+	segmentsPerMax  = 16               // a stream's limit in segments
 	minSegmentBytes = 1 * mebibyte
 	maxSegmentBytes = 16 * mebibyte
 )

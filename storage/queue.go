@@ -14,6 +14,7 @@ type request struct {
 	sets    []keyValue
 	source  bool // from outside: may be refused, and done then gets ErrFull
 	hurry   bool // somebody waits for it before he goes on
+	peers   int  // how many append at the moment
 	done    func(error)
 	bytes   int
 	stamped event.Time // receive time of its events
@@ -36,7 +37,8 @@ type queue struct {
 	spare  []*request // the slice of the batch before, to be used again
 	bytes  int
 	limit  int
-	hurry  bool
+	hurry  time.Time // since when somebody in a hurry waits; zero if nobody does
+	peers  int       // requests that are worth waiting for then
 	closed bool
 	moving event.Time    // receive time of the first request that was taken but has no offsets yet; 0 if none
 	room   chan struct{} // closed and nil when requests were taken; nil while nobody waits
@@ -78,8 +80,15 @@ func (q *queue) put(ctx context.Context, r *request, stamp func([]event.Event) e
 	below := q.bytes < hurryBytes
 	q.reqs = append(q.reqs, r)
 	q.bytes += r.bytes
-	signal := first || r.hurry && !q.hurry || below && q.bytes >= hurryBytes
-	q.hurry = q.hurry || r.hurry
+	signal := first || below && q.bytes >= hurryBytes
+	if r.hurry {
+		if q.hurry.IsZero() {
+			q.hurry, q.peers = time.Now(), 0
+			signal = true
+		}
+		q.peers = max(q.peers, r.peers)
+	}
+	signal = signal || !q.hurry.IsZero() && len(q.reqs) == q.peers
 	q.mu.Unlock()
 	if signal {
 		q.signal()
@@ -110,8 +119,12 @@ func (q *queue) take(linger time.Time, idle <-chan time.Time) (batch []*request,
 		q.mu.Lock()
 		wait := time.Duration(0)
 		if len(q.reqs) > 0 {
-			if !q.hurry && q.bytes < hurryBytes && !q.closed {
+			switch {
+			case q.closed || q.bytes >= hurryBytes:
+			case q.hurry.IsZero():
 				wait = time.Until(linger)
+			case len(q.reqs) < q.peers:
+				wait = time.Until(q.hurry.Add(hurryLinger))
 			}
 			if wait <= 0 {
 				batch = q.pop()
@@ -156,9 +169,12 @@ func (q *queue) pop() []*request {
 	clear(q.reqs[rest:])
 	q.reqs = q.reqs[:rest]
 	q.bytes -= bytes
-	q.hurry = false
-	for _, r := range q.reqs {
-		q.hurry = q.hurry || r.hurry
+	q.hurry, q.peers = time.Time{}, 0
+	for _, r := range q.reqs { // what did not fit goes next
+		if r.hurry {
+			q.hurry = time.Now()
+			break
+		}
 	}
 	for _, r := range batch {
 		if r.stamped != 0 {

@@ -105,6 +105,12 @@ func (s *Stream) append(events []event.Event) {
 		drop++
 	}
 	s.tail = s.tail[drop:]
+}
+
+// wakeSequenced wakes the readers that do not wait for the disk.
+func (s *Stream) wakeSequenced() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	wake(&s.sequencedMoved)
 }
 

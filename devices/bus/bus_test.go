@@ -1,11 +1,10 @@
 package bus_test
 
 import (
+	"errors"
 	"io/fs"
 	"strings"
 	"testing"
-
-	"errors"
 
 	"holdfast/devices"
 	"holdfast/devices/bus"

@@ -85,7 +85,7 @@ func (d *BME280) powerOn() {
 }
 
 // Write sets the register to read from; what follows its number are a value
-// for it and further pairs of register and value (section 6.2.1, page 32).
+// for it and further pairs of register and value (section 6.2.1).
 func (d *BME280) Write(p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -117,7 +117,7 @@ func (d *BME280) set(reg, v byte, now time.Time) {
 	case regCtrlHum:
 		d.reg[reg] = v & 7
 	case regConfig:
-		if d.mode() != modeNormal { // else it "may be ignored", page 29
+		if d.mode() != modeNormal { // else it may be ignored, section 5.4.6
 			d.reg[reg] = v
 		}
 	case regCtrlMeas:
@@ -141,7 +141,7 @@ func (d *BME280) advance(now time.Time) {
 	}
 	measure := d.measureTime()
 	passed := now.Sub(d.began)
-	if mode != modeNormal { // 1 and 2 are both forced mode, page 29
+	if mode != modeNormal { // 1 and 2 are both forced mode, section 5.4.5
 		if passed < measure {
 			d.reg[regStatus] = 8
 			return

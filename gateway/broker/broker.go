@@ -51,9 +51,11 @@ type Batch struct {
 	// Hold are the QoS 2 packet identifiers of the client taken with these
 	// events. They are committed with them, and stay until Release.
 	Hold []uint16
-	// Hurry says that the client waits for this acknowledgement before it
-	// sends anything else, so that waiting for more to commit gains nothing.
+	// Hurry says that the client waits for acknowledgements before it sends
+	// on, so that it must not wait long for more to commit.
 	Hurry bool
+	// Peers is how many clients, this one included, have published lately.
+	Peers int
 }
 
 // Options configure a broker. Emit is required.
@@ -122,6 +124,7 @@ type Broker struct {
 	stopped bool         // guarded by intake
 
 	route routing
+	peers peers
 	count struct {
 		received, refused, duplicates  atomic.Uint64
 		delivered, dropped, violations atomic.Uint64

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -34,7 +35,8 @@ var longAgo = time.Unix(1, 0)
 // packets, and sent by a goroutine that lives as long as the queue has
 // something: nobody who writes ever waits for the client.
 type conn struct {
-	net.Conn // the socket
+	net.Conn                 // the socket
+	raw      syscall.RawConn // of the socket; nil if that is not a plain one
 	b        *Broker
 
 	// Set while the session is established, constant from then on.
@@ -82,12 +84,17 @@ type conn struct {
 	pending  int       // messages with an acknowledgement to come that are not committed
 	unacked  int       // messages that count against the receive maximum
 	acked    time.Time // last acknowledgement
+	waits    int       // batches in a row that followed an acknowledgement, see emit
+	noted    int64     // window in which peers has counted the client; guarded by peers.mu
 }
 
 func newConn(b *Broker, socket net.Conn) *conn {
 	c := &conn{Conn: socket, b: b, buf: make([]byte, idleBuffer)}
 	c.changed.L = &c.mu
 	_ = socket.SetReadDeadline(time.Now().Add(connectTimeout))
+	if tcp, ok := socket.(*net.TCPConn); ok {
+		c.raw, _ = tcp.SyscallConn()
+	}
 	return c
 }
 
@@ -273,6 +280,22 @@ func (c *conn) flush() {
 		c.b.wg.Add(1)
 		go c.send()
 	}
+}
+
+// sendNow gives the queue to the socket as far as that takes it at once. For a
+// client that waits for one acknowledgement this saves the start of a
+// goroutine, and with that the waking of a processor. The caller holds c.mu.
+func (c *conn) sendNow() {
+	if c.flushing || c.closing || c.raw == nil || len(c.out) == 0 {
+		return
+	}
+	// What is left, and any error, is for send.
+	_ = c.raw.Write(func(fd uintptr) bool {
+		if n, err := syscall.Write(int(fd), c.out); err == nil {
+			c.out = c.out[:copy(c.out, c.out[n:])]
+		}
+		return true
+	})
 }
 
 // send writes the queue to the socket until it is empty.

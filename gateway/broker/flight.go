@@ -3,12 +3,18 @@ package broker
 import (
 	"errors"
 	"math"
+	"sync"
 	"time"
 )
 
-// hurryTime is how soon after an acknowledgement a message must come to be
-// one that the client held back for it.
-const hurryTime = 5 * time.Millisecond
+const (
+	// hurryTime is how soon after an acknowledgement a message must come to
+	// be one that the client may have held back for it.
+	hurryTime = 5 * time.Millisecond
+	// hurryAfter is how many batches in a row must have come so for the
+	// client to count as one that waits: chance brings one or two.
+	hurryAfter = 3
+)
 
 // flight is a batch of a client on its way to the disk, and the
 // acknowledgements that it will be answered with.
@@ -19,6 +25,7 @@ type flight struct {
 	once    int // of these, at QoS 1
 	events  int
 	quota   int         // how many messages at QoS 1 and 2 there may be
+	alone   bool        // its client waits for it, and no other client publishes
 	done    func(error) // finish, bound once
 }
 
@@ -46,9 +53,17 @@ func (c *conn) emit(batch Batch, f *flight, now time.Time) error {
 	f.events = len(batch.Events)
 	c.b.countReceived(len(batch.Events))
 	c.mu.Lock()
-	// A client that waits for each acknowledgement before it sends on must
-	// not wait for others to fill a batch.
-	batch.Hurry = c.flights == 0 && now.Sub(c.acked) < hurryTime
+	// A client that goes on only when it has acknowledgements, be it one by
+	// one or in windows, must not wait until others have filled a batch. Its
+	// messages come right behind an acknowledgement or while some are due.
+	if f.pending > 0 && (c.flights > 0 || now.Sub(c.acked) < hurryTime) {
+		c.waits++
+	} else {
+		c.waits = 0
+	}
+	batch.Hurry = c.waits >= hurryAfter
+	batch.Peers = c.b.peers.note(c, now)
+	f.alone = batch.Hurry && batch.Peers == 1
 	c.flights++
 	c.pending += f.pending
 	c.unacked += f.pending
@@ -98,6 +113,9 @@ func (f *flight) finish(err error) {
 		}
 		c.flush()
 		c.close()
+	}
+	if f.alone {
+		c.sendNow()
 	}
 	c.flush()
 	c.changed.Broadcast()
@@ -207,4 +225,34 @@ func (c *conn) release(ids []uint16) error {
 		done(err)
 	}
 	return nil
+}
+
+// peers counts the clients that publish at the moment, in windows of time.
+type peers struct {
+	mu     sync.Mutex
+	window int64
+	count  int // clients in this window
+	before int // and in the one before
+}
+
+const peersWindow = 4 * time.Millisecond
+
+// note takes down that the client of c has published, and returns how many
+// clients did so lately.
+func (p *peers) note(c *conn, now time.Time) int {
+	window := now.UnixNano() / int64(peersWindow)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if window > p.window {
+		p.before = 0
+		if window == p.window+1 {
+			p.before = p.count
+		}
+		p.window, p.count = window, 0
+	}
+	if c.noted != p.window {
+		c.noted = p.window
+		p.count++
+	}
+	return max(p.count, p.before)
 }

@@ -459,7 +459,7 @@ func TestAClientThatWaitsForEachAcknowledgementIsInAHurry(t *testing.T) {
 	}
 }
 
-func TestAClientWithMessagesInFlightIsInNoHurry(t *testing.T) {
+func TestAClientThatSendsAtItsOwnPaceIsInNoHurry(t *testing.T) {
 	l := newFakeLog()
 	l.byHand = true
 	c := connect(t, start(t, l), v4, "a")
