@@ -56,6 +56,7 @@ func TestAnOlderReadingNeverFollowsANewerOne(t *testing.T) {
 				log.answers[0](c.first)
 				log.answers[1](c.second)
 				time.Sleep(2 * refusalPause)
+				synctest.Wait()
 				for _, done := range log.answers[2:] {
 					done(nil)
 				}

@@ -50,7 +50,7 @@ type Counters struct {
 	Published    atomic.Int64 // messages sent, each once: readings, second sendings by faulty boards, status
 	Acknowledged atomic.Int64 // of these: the broker has answered with a PUBACK
 	Resent       atomic.Int64 // sendings beyond the first, after a link that broke before the PUBACK
-	Dropped      atomic.Int64 // readings that a full buffer gave up, never sent
+	Dropped      atomic.Int64 // readings that a full buffer gave up, never sent: of Buffer in a break of the scenario, about twice that while the broker is away
 	Connects     atomic.Int64 // connections that the broker accepted
 	Breaks       atomic.Int64 // connections that broke against the scenario
 	Refusals     atomic.Int64 // connections that could not be made
@@ -136,7 +136,9 @@ func (r *simulation) all(ctx context.Context) (Stats, error) {
 	defer cancel()
 	var playing, sending sync.WaitGroup
 	for i, b := range r.fleet.boards {
-		out := newOutbox(b.Buffer, &r.Counters.Dropped)
+		// What the board has kept comes at once, some of it twice, and must
+		// not be dropped while it connects.
+		out := newOutbox(2*b.Buffer+r.Window, &r.Counters.Dropped)
 		playing.Go(func() { r.play(ctx, b, r.fleet.Board(i), out) })
 		sending.Go(func() { newSender(r, b, out).run(ctx, hard) })
 	}

@@ -46,6 +46,9 @@ func (s *sender) run(ctx, hard context.Context) {
 			}
 			continue
 		}
+		if ctx.Err() != nil {
+			return
+		}
 		l, err := s.connect(ctx, hard)
 		if err != nil {
 			if ctx.Err() != nil || hard.Err() != nil {

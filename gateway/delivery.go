@@ -67,6 +67,9 @@ func newDestination(log *storage.Log, c DestinationConfig, grace time.Duration, 
 			start = storage.StartOldest
 		}
 		cur := s.Cursor(c.Name, start)
+		if topics := selective(c.Topics); topics != nil {
+			cur.Select(func(topic string) bool { return event.MatchAny(topics, topic) })
+		}
 		d.cursors = append(d.cursors, cur)
 		d.forwarders = append(d.forwarders, forward.New(&cursor{log, s, cur, c.Name}, sink, forward.Options{
 			Name: c.Name, Topics: selective(c.Topics), Timeout: c.Timeout, Grace: grace, Logger: logger, Limits: c.Batch,

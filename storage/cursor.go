@@ -45,11 +45,14 @@ type Cursor struct {
 	reader *Reader
 	batch  []event.Event
 	from   uint64 // offset of the batch's first event
+
+	selection *selection // nil selects everything
 }
 
 // Start says where a cursor that does not exist yet begins.
 type Start int
 
+// Where a cursor can begin.
 const (
 	StartNow    Start = iota // at the next event
 	StartOldest              // at the oldest event kept
@@ -103,13 +106,19 @@ func (c *Cursor) Next(ctx context.Context, l ReadLimits, linger time.Duration) (
 				return nil, err
 			}
 		}
+		if c.selection != nil {
+			if n := c.stream.skippable(pos, c.selection); n > 0 {
+				c.book(pos, n, func(l *Ledger, n uint64) { l.Filtered += n })
+				continue
+			}
+		}
 		events, err := c.reader.Read(pos, l)
 		var damaged *DamagedError
 		switch {
 		case errors.As(err, &damaged):
 			c.stream.log.opt.Logger.Error("events cannot be read and are passed over",
 				"stream", c.stream.name, "destination", c.name, "err", err)
-			c.book(damaged.Next-pos, func(l *Ledger, n uint64) { l.Damaged += n })
+			c.book(pos, damaged.Next-pos, func(l *Ledger, n uint64) { l.Damaged += n })
 			continue
 		case errors.As(err, new(*TrimmedError)):
 			continue // retention has moved and booked the cursor
@@ -122,6 +131,9 @@ func (c *Cursor) Next(ctx context.Context, l ReadLimits, linger time.Duration) (
 		c.from = events[0].Offset
 		c.batch = append(c.batch[:0], events...)
 		c.fill(l)
+		if c.selection != nil {
+			c.selection.learn(c.batch)
+		}
 		return c.batch, nil
 	}
 }
@@ -164,10 +176,14 @@ func (c *Cursor) position() uint64 {
 	return c.pos
 }
 
-// book moves the cursor over n events.
-func (c *Cursor) book(n uint64, to func(*Ledger, uint64)) {
+// book moves the cursor from pos over n events, unless retention has moved it
+// meanwhile.
+func (c *Cursor) book(pos, n uint64, to func(*Ledger, uint64)) {
 	c.stream.mu.Lock()
 	defer c.stream.mu.Unlock()
+	if c.pos != pos {
+		return
+	}
 	c.pos += n
 	c.saved.Next = c.pos
 	to(&c.saved.Ledger, n)

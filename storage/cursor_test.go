@@ -227,3 +227,42 @@ func TestLingerGroupsWhatNobodyWaitsFor(t *testing.T) {
 		t.Errorf("100 appends in a moment took %d commits, want at most %d", n, most)
 	}
 }
+
+func TestACursorForFewTopicsPassesOverBlocksWithoutThem(t *testing.T) {
+	l := open(t, t.TempDir(), func(o *Options) { o.TailBytes = 1 })
+	for i := range 200 {
+		topic := "common"
+		if i%50 == 49 {
+			topic = "rare"
+		}
+		appendNow(t, l, "events", event.Event{Topic: topic, Payload: []byte("x")}, event.Event{Topic: topic, Payload: []byte("y")})
+	}
+	c := l.Stream("events").Cursor("cloud", StartOldest)
+	c.Select(func(topic string) bool { return topic == "rare" })
+	handed, rare := 0, 0
+	for ledger(t, l, "events", "cloud").Pending > 0 {
+		events, err := c.Next(t.Context(), ReadLimits{Events: 2, Bytes: 1 << 20}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := Outcome{}
+		for _, e := range events {
+			if e.Topic == "rare" {
+				rare++
+				o.Delivered++
+			} else {
+				o.Filtered++
+			}
+		}
+		handed += len(events)
+		if err := c.Commit(t.Context(), len(events), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rare != 8 || handed > 20 {
+		t.Errorf("%d of 8 rare events among %d that were read, want at most 20", rare, handed)
+	}
+	if got := ledger(t, l, "events", "cloud").Ledger; got.Delivered != 8 || got.Filtered != 392 {
+		t.Errorf("ledger %+v", got)
+	}
+}

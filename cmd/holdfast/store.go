@@ -44,7 +44,7 @@ func probeStore(holdfast, dir string) error {
 	status, _ := exit.Sys().(syscall.WaitStatus)
 	const goFault = 2 // the exit code of the Go runtime after a bad memory access
 	if status.ExitStatus() == goFault || status.Signal() == syscall.SIGBUS || status.Signal() == syscall.SIGSEGV {
-		return fmt.Errorf("%w: reading it ends the process (%v): %s", storage.ErrUnreadable, exit, firstLine(out))
+		return fmt.Errorf("%w: reading it ends the process (%w): %s", storage.ErrUnreadable, exit, firstLine(out))
 	}
 	return fmt.Errorf("probe the store in %s: %w: %s", dir, err, firstLine(out))
 }

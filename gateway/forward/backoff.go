@@ -25,6 +25,10 @@ func (b Backoff) withDefaults() Backoff {
 	return b
 }
 
+// Pause returns the pause after so many failures in a row, at least one. What
+// is not set has its default.
+func (b Backoff) Pause(failures int) time.Duration { return b.withDefaults().pause(failures) }
+
 // pause returns the pause after so many failures in a row. It is never shorter
 // than a tenth of Base: a run of lucky draws must not become a hot loop.
 func (b Backoff) pause(failures int) time.Duration {

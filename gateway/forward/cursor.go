@@ -32,7 +32,7 @@ type Cursor interface {
 // Filtered + len(Dead) is the number of events passed.
 type Outcome struct {
 	Delivered int
-	Filtered  int // not selected by the destination's topics
+	Filtered  int // not selected by the destination's topics, or not wanted by its sink
 	Dead      []DeadLetter
 }
 

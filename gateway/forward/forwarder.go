@@ -25,7 +25,8 @@ type Options struct {
 // Forwarder moves one [Cursor] along its stream by sending what it passes to
 // one [Sink]. Events are delivered at least once and in offset order; the
 // position moves only behind events that the sink accepted, that the topic
-// filters leave out, or that became dead letters.
+// filters or the sink itself ([Selector]) leave out, or that became dead
+// letters.
 //
 // What the sink's error says decides what happens next. A fault of the
 // destination keeps the batch and sends it again, for ever. [TooLarge] halves
@@ -35,6 +36,7 @@ type Options struct {
 type Forwarder struct {
 	cur  Cursor
 	sink Sink
+	by   Selector // the sink, if it selects events itself
 	o    Options
 	log  *slog.Logger
 
@@ -75,8 +77,9 @@ func New(cur Cursor, sink Sink, o Options) *Forwarder {
 		o.Logger = slog.Default()
 	}
 	o.Backoff = o.Backoff.withDefaults()
+	by, _ := sink.(Selector)
 	return &Forwarder{
-		cur: cur, sink: sink, o: o,
+		cur: cur, sink: sink, by: by, o: o,
 		log:    o.Logger.With("destination", o.Name),
 		status: Status{Name: o.Name, State: Idle},
 	}
@@ -205,10 +208,11 @@ func (r *run) last() *event.Event { return &r.Events[len(r.Events)-1] }
 // wants, but no more than half of a suspect run, and no more than fits.
 func (f *Forwarder) pick(b Batch) run {
 	r := run{Batch: b, whole: len(b.Events), passed: len(b.Events)}
-	if len(f.o.Topics) > 0 {
+	selective := len(f.o.Topics) > 0 || f.by != nil
+	if selective {
 		f.wanted, f.at = f.wanted[:0], f.at[:0]
 		for i := range b.Events {
-			if event.MatchAny(f.o.Topics, b.Events[i].Topic) {
+			if f.wants(&b, &b.Events[i]) {
 				f.wanted = append(f.wanted, b.Events[i])
 				f.at = append(f.at, i)
 			}
@@ -239,12 +243,16 @@ func (f *Forwarder) pick(b Batch) run {
 	}
 	if n < len(r.Events) {
 		r.passed = n
-		if len(f.o.Topics) > 0 {
+		if selective {
 			r.passed = f.at[n]
 		}
 		r.Events = r.Events[:n]
 	}
 	return r
+}
+
+func (f *Forwarder) wants(b *Batch, e *event.Event) bool {
+	return (len(f.o.Topics) == 0 || event.MatchAny(f.o.Topics, e.Topic)) && (f.by == nil || f.by.Wants(b, e))
 }
 
 func (f *Forwarder) send(hard context.Context, b Batch) error {

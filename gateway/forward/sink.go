@@ -43,6 +43,10 @@ type Kind struct {
 	Doc    string // one sentence for people choosing a sink
 	Sample string // settings in YAML that pass check
 	New    func(s *config.Section) (Sink, error)
+	// Source makes the other direction from the same settings; nil if the
+	// kind has none. It returns nil without an error if the settings ask for
+	// none, and like New touches neither network nor disk.
+	Source func(s *config.Section) (Source, error)
 }
 
 type permanentError struct{ err error }

@@ -27,7 +27,7 @@ type Status struct {
 	LastSuccess time.Time // when the far side last accepted something; zero if never
 
 	Sent     uint64 // events that the far side accepted
-	Filtered uint64 // events that the topic filters left out
+	Filtered uint64 // events that the topic filters or the sink left out
 	Refused  uint64 // events that became dead letters
 	Batches  uint64 // batches that the far side accepted at least in part
 	Bytes    uint64 // of the events in them, by event.Size
