@@ -53,15 +53,16 @@ type Counters struct {
 	Dropped      atomic.Int64 // readings that a full buffer gave up, never sent: of Buffer in a break of the scenario, about twice that while the broker is away
 	Connects     atomic.Int64 // connections that the broker accepted
 	Breaks       atomic.Int64 // connections that broke against the scenario
+	Cuts         atomic.Int64 // connections that broke because the scenario says so; the broker publishes a will for each
 	Refusals     atomic.Int64 // connections that could not be made
 	Connected    atomic.Int64 // boards that have a connection now
 }
 
 // Stats are the counters of a run that has ended; see [Counters].
 type Stats struct {
-	Boards                                                               int
-	Published, Acknowledged, Resent, Dropped, Connects, Breaks, Refusals int64
-	Unsent                                                               int64 // messages that were due and never sent
+	Boards                                                                     int
+	Published, Acknowledged, Resent, Dropped, Connects, Breaks, Cuts, Refusals int64
+	Unsent                                                                     int64 // messages that were due and never sent
 }
 
 // Unacknowledged returns how many of the published messages the broker has
@@ -151,7 +152,7 @@ func (r *simulation) all(ctx context.Context) (Stats, error) {
 	s := Stats{
 		Boards: r.fleet.Len(), Published: c.Published.Load(), Acknowledged: c.Acknowledged.Load(),
 		Resent: c.Resent.Load(), Dropped: c.Dropped.Load(), Connects: c.Connects.Load(),
-		Breaks: c.Breaks.Load(), Refusals: c.Refusals.Load(), Unsent: r.unsent.Load(),
+		Breaks: c.Breaks.Load(), Cuts: c.Cuts.Load(), Refusals: c.Refusals.Load(), Unsent: r.unsent.Load(),
 	}
 	if s.Connects == 0 && r.last != nil {
 		return s, fmt.Errorf("connect to %s: %w: %w", r.Broker, ErrUnreachable, r.last)

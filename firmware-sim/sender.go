@@ -156,10 +156,9 @@ func (s *sender) session(hard context.Context, l *link) error {
 		var first <-chan struct{}
 		if len(flying) > 0 {
 			first = flying[0].token.Done()
-		} else if last {
-			return nil
 		}
-		if wanted, _ := s.out.state(); !wanted {
+		if wanted, _ := s.out.state(); !wanted || last && len(flying) == 0 {
+			s.Counters.Cuts.Add(1)
 			return nil
 		}
 		select {
