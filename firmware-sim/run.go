@@ -40,8 +40,8 @@ type Options struct {
 	Counters *Counters    // is counted into, to be watched while it runs; nil: own
 	Log      *slog.Logger // hears when boards lose the broker and have it again; nil: nobody
 
-	// Acknowledged is called for each message when its PUBACK is there; from
-	// the goroutines of the boards, so several at once, in the order of each.
+	// Acknowledged is called for each message when its PUBACK is there: for
+	// those of one board one after the other, for several boards at once.
 	Acknowledged func(Message)
 }
 
@@ -60,9 +60,16 @@ type Counters struct {
 
 // Stats are the counters of a run that has ended; see [Counters].
 type Stats struct {
-	Boards                                                                     int
-	Published, Acknowledged, Resent, Dropped, Connects, Breaks, Cuts, Refusals int64
-	Unsent                                                                     int64 // messages that were due and never sent
+	Boards       int
+	Published    int64
+	Acknowledged int64
+	Resent       int64
+	Dropped      int64
+	Connects     int64
+	Breaks       int64
+	Cuts         int64
+	Refusals     int64
+	Unsent       int64 // messages that were due and never sent
 }
 
 // Unacknowledged returns how many of the published messages the broker has

@@ -61,6 +61,7 @@ type Gateway struct {
 	mu           sync.Mutex // guards the maps; held for moments only
 	processors   map[string]*runningProcessor
 	destinations map[string]*destination
+	devices      *runningDevices
 }
 
 type runningProcessor struct {
@@ -163,6 +164,9 @@ func (g *Gateway) start() error {
 		}
 	}
 	if err := g.startOps(cfg); err != nil {
+		return err
+	}
+	if err := g.startDevices(cfg); err != nil {
 		return err
 	}
 	return g.broker.Start()
@@ -270,6 +274,7 @@ func (g *Gateway) stop() error {
 		errs = append(errs, g.ops.Close(ctx))
 		cancel()
 	}
+	g.stopDevices()
 	g.broker.StopIntake()
 	g.stopIntake()
 	g.stopRules()

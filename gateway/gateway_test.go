@@ -13,6 +13,10 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 
+	"holdfast/devices"
+	"holdfast/devices/bme280"
+	"holdfast/devices/bus"
+	"holdfast/devices/sim"
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
 	"holdfast/gateway/forward"
@@ -74,6 +78,13 @@ func (m *memory) await(t *testing.T, stream string, n int) []event.Event {
 // run starts a gateway with the configuration; stop ends it.
 func run(t *testing.T, dir, text string, sink *memory) (g *Gateway, stop func()) {
 	t.Helper()
+	// The path of a socket may be 107 bytes long; test folders are longer.
+	runtime, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(runtime) })
+	t.Setenv("RUNTIME_DIRECTORY", runtime)
 	path := filepath.Join(dir, "holdfast.yaml")
 	write := func(text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -81,7 +92,11 @@ func run(t *testing.T, dir, text string, sink *memory) (g *Gateway, stop func())
 		}
 	}
 	write("gateway: test\nstore: {path: store}\nmqtt: {listen: 127.0.0.1:0}\nhttp: {listen: off}\n" + text)
-	load := func() (*Config, error) { return Load([]string{path}, Parts{Sinks: []forward.Kind{sink.kind()}}) }
+	load := func() (*Config, error) {
+		return Load([]string{path}, Parts{
+			Sinks: []forward.Kind{sink.kind()}, Drivers: []devices.Driver{bme280.Driver}, Buses: bus.Buses{Simulated: new(sim.Boards).Open},
+		})
+	}
 	cfg, err := load()
 	if err != nil {
 		t.Fatal(err)
@@ -225,5 +240,31 @@ func TestReloadChangesRulesAndDestinationsAndKeepsClientsConnected(t *testing.T)
 	sink.await(t, "alerts", 2)
 	if !sensor.IsConnected() {
 		t.Error("the reload disconnected a client")
+	}
+}
+
+func TestADevicesReadingsAreEventsLikeAnyOther(t *testing.T) {
+	sink := newMemory()
+	_, stop := run(t, t.TempDir(), `
+devices:
+  weather: {driver: bme280, bus: "sim:roof", address: 0x76, interval: 20ms}
+rules:
+  - {name: warm, from: devices/weather/temperature, where: value > -40, emit: {stream: alerts, topic: alerts/warm}}
+destinations:
+  cloud: {type: memory, from: [events, alerts], start: oldest, batch: {linger: 1ms}}
+`, sink)
+	defer stop()
+	e := sink.await(t, "alerts", 3)[2]
+	if e.Cause == nil || e.Source != "rule" {
+		t.Errorf("the alert is %+v", e)
+	}
+	topics := map[string]bool{}
+	for _, e := range sink.await(t, "events", 10) {
+		topics[e.Topic] = e.Source == "device" && e.Client == "weather"
+	}
+	for _, reading := range []string{"temperature", "pressure", "humidity", "status"} {
+		if !topics["devices/weather/"+reading] {
+			t.Errorf("no %s among %v", reading, topics)
+		}
 	}
 }

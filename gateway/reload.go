@@ -44,6 +44,12 @@ func (g *Gateway) Reload(context.Context) error {
 	if err := g.reloadDestinations(cfg); err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
+	if cfg.DeviceSettings != old.DeviceSettings {
+		g.stopDevices()
+		if err := g.startDevices(cfg); err != nil {
+			return fmt.Errorf("reload: %w", err)
+		}
+	}
 	g.config.Store(cfg)
 	g.stopRules()
 	if err := g.startRules(cfg); err != nil {

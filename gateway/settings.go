@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/devices"
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
 	"holdfast/gateway/forward"
@@ -29,6 +30,11 @@ type Config struct {
 	Rules           *rules.Set          // nil if there are no rules
 	Destinations    []DestinationConfig // in the order of the file
 	ShutdownTimeout time.Duration       // for everything from the signal to the exit
+
+	// Devices makes the devices; nil if there are none. DeviceSettings is the
+	// same as long as everything said about them is the same.
+	Devices        func() (*devices.Set, error)
+	DeviceSettings string
 
 	// Warnings are what the configuration allows but was hardly meant.
 	Warnings config.Errors
@@ -82,7 +88,9 @@ type DestinationConfig struct {
 
 // Parts are the kinds that a configuration can name.
 type Parts struct {
-	Sinks []forward.Kind
+	Sinks   []forward.Kind
+	Drivers []devices.Driver
+	Buses   devices.Buses // where drivers find their devices
 }
 
 // The streams that every gateway has.
@@ -113,6 +121,7 @@ type settings struct {
 	HTTP         httpSettings      `config:"http"`
 	Stop         config.Duration   `config:"shutdown_timeout,min=1s,max=10m"`
 	Rules        []*config.Section `config:"rules"`
+	Devices      config.Named      `config:"devices"`
 	Destinations config.Named      `config:"destinations"`
 }
 
@@ -195,6 +204,7 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	l.streams(set.Streams)
 	l.rules(l.ruleSections(set.Rules))
 	l.bound()
+	l.devices(set.Devices)
 	for _, s := range set.Destinations {
 		l.destination(s)
 	}
@@ -331,6 +341,17 @@ func (l *loader) stream(name string) *StreamConfig {
 		return nil
 	}
 	return &l.c.Streams[i]
+}
+
+// devices checks the settings of all devices with their drivers.
+func (l *loader) devices(sections config.Named) {
+	if len(sections) == 0 {
+		return
+	}
+	l.c.Devices = func() (*devices.Set, error) { return devices.Load(sections, l.parts.Drivers, l.parts.Buses) }
+	l.c.DeviceSettings = l.root.Child("devices").Fingerprint()
+	_, err := l.c.Devices()
+	l.errs.Add(err)
 }
 
 // unknownStream completes a message about a stream that does not exist.

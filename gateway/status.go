@@ -62,6 +62,7 @@ func (g *Gateway) Status() ops.Status {
 			st.Destinations = append(st.Destinations, d)
 		}
 	}
+	g.deviceStatus(&st)
 	if cfg.Rules != nil {
 		stats := cfg.Rules.Stats()
 		for i, r := range cfg.Rules.Rules() {

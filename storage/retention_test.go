@@ -40,7 +40,7 @@ func noise(r *rand.ChaCha8, n, size int) []event.Event {
 }
 
 func TestAFullStreamDropsTheOldestAndTheDiskStaysBounded(t *testing.T) {
-	limit, total := int64(64<<20), 512<<20
+	limit, total := int64(64<<20), int64(512<<20)
 	if *long {
 		limit, total = 256<<20, 3<<30
 	}
@@ -55,7 +55,7 @@ func TestAFullStreamDropsTheOldestAndTheDiskStaysBounded(t *testing.T) {
 	const size, batch = 16 << 10, 16
 	pauses := time.Duration(0)
 	window := make(chan struct{}, 8)
-	for written, i := 0, 0; written < total; i++ {
+	for written, i := int64(0), 0; written < total; i++ {
 		stream := "events"
 		if i%50 == 49 {
 			stream = "slow"

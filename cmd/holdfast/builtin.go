@@ -3,6 +3,10 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"holdfast/devices"
+	"holdfast/devices/bme280"
+	"holdfast/devices/bus"
+	"holdfast/devices/sim"
 	"holdfast/gateway"
 	"holdfast/gateway/forward"
 	"holdfast/gateway/sink/filesink"
@@ -26,6 +30,10 @@ func commands() []*cobra.Command {
 	}
 }
 
+// simulated are the boards of buses named sim:NAME; they live as long as the
+// process, whatever is reloaded.
+var simulated sim.Boards
+
 // parts are what a configuration can name. A new part is one line here.
 func parts() gateway.Parts {
 	return gateway.Parts{
@@ -33,5 +41,9 @@ func parts() gateway.Parts {
 			httpsink.Kind,
 			filesink.Kind,
 		},
+		Drivers: []devices.Driver{
+			bme280.Driver,
+		},
+		Buses: bus.Buses{Simulated: simulated.Open},
 	}
 }

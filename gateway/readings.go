@@ -1,0 +1,71 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"holdfast/devices"
+	"holdfast/gateway/event"
+	"holdfast/gateway/ops"
+	"holdfast/storage"
+)
+
+// runningDevices are the devices of one configuration at work.
+type runningDevices struct {
+	*devices.Set
+	done chan struct{}
+}
+
+// startDevices runs the configured devices; their readings are events like
+// any other.
+func (g *Gateway) startDevices(cfg *Config) error {
+	if cfg.Devices == nil {
+		return nil
+	}
+	set, err := cfg.Devices()
+	if err != nil {
+		return fmt.Errorf("devices: %w", err)
+	}
+	r := &runningDevices{set, make(chan struct{})}
+	in := newIntake(g.intake, g.log, cfg.Streams)
+	g.mu.Lock()
+	g.devices = r
+	g.mu.Unlock()
+	go func() {
+		defer close(r.done)
+		if err := set.Run(context.Background(), in.readings); err != nil {
+			g.fail(err)
+		}
+	}()
+	return nil
+}
+
+// readings is an event.Emit: nobody waits for a reading's acknowledgement, so
+// the committer may linger.
+func (in *intake) readings(events []event.Event, done func(error)) error {
+	return in.log.Append(in.ctx, in.split(events), storage.AppendOptions{}, done)
+}
+
+func (g *Gateway) stopDevices() {
+	g.mu.Lock()
+	r := g.devices
+	g.devices = nil
+	g.mu.Unlock()
+	if r != nil {
+		r.Close()
+		<-r.done
+	}
+}
+
+// deviceStatus degrades the gateway for every device that is away. The caller
+// holds g.mu.
+func (g *Gateway) deviceStatus(st *ops.Status) {
+	if g.devices == nil {
+		return
+	}
+	for _, d := range g.devices.Status() {
+		if d.State == devices.Offline {
+			st.Degrade(fmt.Sprintf("device %s is offline: %v", d.Name, d.Err))
+		}
+	}
+}
