@@ -19,9 +19,10 @@ type fakeBroker struct {
 
 	mu      sync.Mutex
 	dials   []time.Time
-	clients map[string]int // connections accepted
-	wills   map[string]int // published because a connection broke
-	got     map[string][]received
+	wills   map[string]int        // published because a connection broke
+	got     map[string][]received // taken
+	stalled int                   // sent to a connection that takes nothing
+	conns   []net.Conn
 	open    sync.WaitGroup
 }
 
@@ -29,8 +30,9 @@ type answer int
 
 const (
 	acknowledge answer = iota
-	swallow            // take it and say nothing
-	hangUp             // close the connection instead
+	stall              // take nothing more from this connection
+	hangUp             // close the connection instead of taking it
+	lose               // take it, and close the connection instead of acknowledging
 )
 
 // received is one PUBLISH; topics are per client.
@@ -40,7 +42,7 @@ type received struct {
 }
 
 func newFakeBroker(t *testing.T) *fakeBroker {
-	b := &fakeBroker{clients: map[string]int{}, wills: map[string]int{}, got: map[string][]received{}}
+	b := &fakeBroker{wills: map[string]int{}, got: map[string][]received{}}
 	t.Cleanup(b.open.Wait)
 	return b
 }
@@ -56,6 +58,7 @@ func (b *fakeBroker) dial(context.Context, string, string) (net.Conn, error) {
 		return nil, errRefused
 	}
 	near, far := net.Pipe()
+	b.conns = append(b.conns, far)
 	b.open.Go(func() { b.serve(far) })
 	return near, nil
 }
@@ -72,10 +75,7 @@ func (b *fakeBroker) serve(c net.Conn) {
 	if ack.Write(c) != nil || b.code != 0 {
 		return
 	}
-	id := connect.ClientIdentifier
-	b.mu.Lock()
-	b.clients[id]++
-	b.mu.Unlock()
+	id, stalled := connect.ClientIdentifier, false
 	for {
 		p, err := packets.ReadPacket(c)
 		if err != nil {
@@ -88,15 +88,10 @@ func (b *fakeBroker) serve(c net.Conn) {
 		case *packets.PingreqPacket:
 			packets.NewControlPacket(packets.Pingresp).Write(c)
 		case *packets.PublishPacket:
-			b.mu.Lock()
-			b.got[id] = append(b.got[id], received{p.TopicName, string(p.Payload), p.Retain})
-			what := acknowledge
-			if b.answer != nil {
-				what = b.answer(p)
-			}
-			b.mu.Unlock()
-			switch what {
-			case hangUp:
+			switch what := b.take(id, p, stalled); what {
+			case stall:
+				stalled = true
+			case hangUp, lose:
 				b.will(connect)
 				return
 			case acknowledge:
@@ -108,6 +103,34 @@ func (b *fakeBroker) serve(c net.Conn) {
 				}
 			}
 		}
+	}
+}
+
+func (b *fakeBroker) take(id string, p *packets.PublishPacket, stalled bool) answer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	what := acknowledge
+	switch {
+	case stalled:
+		what = stall
+	case b.answer != nil:
+		what = b.answer(p)
+	}
+	switch what {
+	case stall:
+		b.stalled++
+	case acknowledge, lose:
+		b.got[id] = append(b.got[id], received{p.TopicName, string(p.Payload), p.Retain})
+	}
+	return what
+}
+
+// fail closes all connections at once.
+func (b *fakeBroker) fail() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.conns {
+		c.Close()
 	}
 }
 

@@ -277,6 +277,12 @@ func (g *Gateway) stop() error {
 	g.stopDevices()
 	g.broker.StopIntake()
 	g.stopIntake()
+	// What was taken is acknowledged before the connections go.
+	flush, cancel := context.WithTimeout(context.Background(), g.config.Load().ShutdownTimeout)
+	if err := g.log.Flush(flush); err != nil && g.log.Err() == nil {
+		errs = append(errs, fmt.Errorf("commit what was taken: %w", err))
+	}
+	cancel()
 	g.stopRules()
 	errs = append(errs, g.stopDestinations())
 	g.stopRouter()

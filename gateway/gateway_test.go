@@ -268,3 +268,24 @@ destinations:
 		}
 	}
 }
+
+func TestAStopAcknowledgesWhatWasTaken(t *testing.T) {
+	for range 5 {
+		g, stop := run(t, t.TempDir(), "", newMemory())
+		sensor := client(t, g, "sensor")
+		var tokens []paho.Token
+		for i := range 50 {
+			tokens = append(tokens, sensor.Publish("plant/1/temp", 1, false, fmt.Sprint(i)))
+		}
+		stop()
+		acknowledged := uint64(0)
+		for _, token := range tokens {
+			if token.WaitTimeout(10*time.Second) && token.Error() == nil {
+				acknowledged++
+			}
+		}
+		if _, stored, _ := g.log.Stream("events").Bounds(); stored-1 != acknowledged {
+			t.Errorf("%d messages were stored and %d acknowledged: the others will be sent again", stored-1, acknowledged)
+		}
+	}
+}

@@ -51,6 +51,12 @@ func (l *Log) Append(ctx context.Context, appends []Append, o AppendOptions, don
 	return l.submit(ctx, r)
 }
 
+// Flush returns when everything appended before is on disk and every done has
+// been called.
+func (l *Log) Flush(ctx context.Context) error {
+	return l.submitAndWait(ctx, &request{hurry: true})
+}
+
 func (l *Log) submit(ctx context.Context, r *request) error {
 	if err := l.Err(); err != nil {
 		return err

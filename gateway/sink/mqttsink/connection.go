@@ -38,7 +38,6 @@ type far struct {
 type session struct {
 	id       string
 	keep     bool // the far side keeps it while we are away
-	filters  int  // in the SUBSCRIBE to come
 	will     *will
 	received func(*link, paho.Message) // may block until the link is down
 }
@@ -70,7 +69,7 @@ func (f *far) connect(ctx context.Context, s session) (*connection, error) {
 	if err != nil {
 		return nil, f.explain(ctx, err)
 	}
-	l := newLink(conn, s.filters)
+	l := newLink(conn)
 	stop := context.AfterFunc(ctx, func() { l.fail(context.Cause(ctx)) })
 	defer stop()
 

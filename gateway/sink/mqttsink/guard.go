@@ -1,6 +1,9 @@
 package mqttsink
 
-import "fmt"
+import (
+	"fmt"
+	"sync/atomic"
+)
 
 // Packet types of the far side.
 const (
@@ -20,7 +23,7 @@ const maxPacket = 16 << 20
 // to 256 MiB, and several packets besides PUBACK complete the token of a
 // message. Behind the guard PUBACK alone does.
 type guard struct {
-	filters   int // in our SUBSCRIBE
+	filters   atomic.Int32 // in our SUBSCRIBE; 0 if there is none
 	connected bool
 	head      [5]byte // type and length, as far as they have come
 	n         int
@@ -74,7 +77,7 @@ func (g *guard) admit(first byte, size int) error {
 	case kind == typePuback:
 		ok = first&0x0f == 0 && size == 2
 	case kind == typeSuback:
-		ok = first&0x0f == 0 && g.filters > 0 && size == 2+g.filters
+		ok = first&0x0f == 0 && size > 2 && size == 2+int(g.filters.Load())
 	case kind == typePingresp:
 		ok = first&0x0f == 0 && size == 0
 	}

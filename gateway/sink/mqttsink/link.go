@@ -37,14 +37,18 @@ type link struct {
 	err     error // why the connection was lost
 }
 
-func newLink(conn net.Conn, filters int) *link {
+func newLink(conn net.Conn) *link {
 	l := &link{
-		conn: conn, in: bufio.NewReaderSize(conn, 16<<10), guard: guard{filters: filters},
+		conn: conn, in: bufio.NewReaderSize(conn, 16<<10),
 		down: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}),
 	}
 	go l.flush()
 	return l
 }
+
+// subscribed tells the guard how many filters the SUBSCRIBE to come has. It is
+// called at most once, before that is sent.
+func (l *link) subscribed(filters int) { l.guard.filters.Store(int32(filters)) }
 
 // fail ends the connection at once; the first error is the reason.
 func (l *link) fail(err error) {

@@ -1,6 +1,7 @@
 package mqttsink
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -17,7 +18,7 @@ const maxHops = 8
 // carries reports whether the payload is an item that has already been sent by
 // the gateway, alone or inside the items of others, or by too many gateways.
 func carries(payload []byte, gateway string) bool {
-	if len(payload) < len(`{"id":`) || payload[0] != '{' {
+	if !bytes.HasPrefix(payload, []byte(`{"id":"`)) { // as items begin; most payloads are none
 		return false
 	}
 	item := gjson.ParseBytes(payload)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,7 +138,12 @@ func read(s *config.Section) (*plan, error) {
 		}
 	}
 	for i := range set.Subscribe {
-		p.subscriptions = append(p.subscriptions, r.subscription(fmt.Sprintf("subscribe.%d", i), &set.Subscribe[i]))
+		key := fmt.Sprintf("subscribe.%d", i)
+		sub := r.subscription(key, &set.Subscribe[i])
+		if slices.ContainsFunc(p.subscriptions, func(s subscription) bool { return s.filter == sub.filter }) {
+			r.errorf(key+".topic", "%q is subscribed to already", sub.filter)
+		}
+		p.subscriptions = append(p.subscriptions, sub)
 	}
 	if st := set.Status; st != nil {
 		p.status = &statusPlan{r.topic("status.topic", st.Topic, idNames), "online", "offline", true}

@@ -15,7 +15,7 @@ type template struct {
 }
 
 type part struct {
-	text  string // literal
+	text string // literal
 	name int    // index of the placeholder among the names, -1 for a literal
 }
 
