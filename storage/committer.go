@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
@@ -100,11 +101,17 @@ func (l *Log) commitLoop() {
 	c := &commit{log: l}
 	tick := time.NewTicker(cursorDelay)
 	defer tick.Stop()
+	soon := time.NewTimer(0)
+	defer soon.Stop()
 	var last, kept time.Time
 	for {
 		idle := tick.C
-		if l.collecting {
+		switch {
+		case l.collecting:
 			idle = always
+		case len(c.unwoken) > 0:
+			soon.Reset(time.Until(c.woken.Add(wakeEvery)))
+			idle = soon.C
 		}
 		batch, done := l.queue.take(last.Add(l.opt.Linger), idle)
 		if l.Err() != nil {
@@ -117,6 +124,8 @@ func (l *Log) commitLoop() {
 		if len(batch) > 0 {
 			last = time.Now()
 			c.run(batch)
+		} else if len(c.unwoken) > 0 {
+			c.wakeAll()
 		} else if !l.collecting {
 			c.run(nil) // cursors that have moved
 		}
@@ -167,7 +176,9 @@ type commit struct {
 	entries []keyValue
 	touched map[*Stream]*writing
 	order   []*writing
-	written int64 // bytes since the files were looked at
+	written int64     // bytes since the files were looked at
+	unwoken []*Stream // streams whose readers do not know yet what was committed
+	woken   time.Time // when readers were last woken
 }
 
 // writing is what one transaction adds to one stream.
@@ -261,10 +272,7 @@ func (c *commit) run(batch []*request) {
 	}
 	// Sources first, readers after them: whoever waits for an acknowledgement
 	// must not wait for a reader to be woken.
-	if !early {
-		c.wake((*Stream).wakeSequenced)
-	}
-	c.wake((*Stream).wakeReaders)
+	c.wakeSoon(early)
 	c.lookAtFiles(size)
 }
 
@@ -273,6 +281,28 @@ func (c *commit) wake(fn func(*Stream)) {
 	for _, w := range c.order {
 		fn(w.stream)
 	}
+}
+
+// wakeSoon wakes the readers of the transaction's streams: at once after a
+// large commit, else once a millisecond at most. On a small device waking
+// them for every single message would cost more than the message.
+func (c *commit) wakeSoon(now bool) {
+	for _, w := range c.order {
+		if !slices.Contains(c.unwoken, w.stream) {
+			c.unwoken = append(c.unwoken, w.stream)
+		}
+	}
+	if now || time.Since(c.woken) >= wakeEvery {
+		c.wakeAll()
+	}
+}
+
+func (c *commit) wakeAll() {
+	for _, s := range c.unwoken {
+		s.wakeSequenced()
+		s.wakeReaders()
+	}
+	c.unwoken, c.woken = c.unwoken[:0], time.Now()
 }
 
 // admit refuses the requests of sources that the disk has no room for. The

@@ -29,13 +29,18 @@ type space struct {
 	allocated map[string]bool
 }
 
-// freeBytes is what an unprivileged writer may still use of dir's file system.
-func freeBytes(dir string) (int64, error) {
+// freeBytes is what may still be written to dir's file system: by anybody, and
+// by this process, which as root may use what is set aside for it.
+func freeBytes(dir string) (anybody, own int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
+	anybody, own = int64(st.Bavail)*int64(st.Bsize), int64(st.Bavail)*int64(st.Bsize)
+	if os.Geteuid() == 0 {
+		own = int64(st.Bfree) * int64(st.Bsize)
+	}
+	return anybody, own, nil
 }
 
 // check looks at the disk before a commit of n bytes and says whether events
@@ -47,7 +52,7 @@ func (s *space) check(n int64) (events, own bool) {
 		return true, true
 	}
 	s.checked = now
-	free, err := freeBytes(s.dir)
+	free, reach, err := freeBytes(s.dir)
 	if err != nil {
 		return true, true // an unreadable file system shows itself at the write
 	}
@@ -58,18 +63,18 @@ func (s *space) check(n int64) (events, own bool) {
 	}
 	events = free-n >= limit
 	s.full.Store(!events)
-	return events, free-n >= s.reserve/8
+	return events, reach-n >= s.reserve/8
 }
 
 // prepare makes room to open the store: Badger creates files when it opens.
 func (s *space) prepare() error {
-	free, err := freeBytes(s.dir)
+	_, free, err := freeBytes(s.dir)
 	if err != nil {
 		return err
 	}
 	if free < 2*ballastBytes {
 		_ = os.Remove(s.ballast)
-		if free, err = freeBytes(s.dir); err != nil {
+		if _, free, err = freeBytes(s.dir); err != nil {
 			return err
 		}
 	}
@@ -129,7 +134,7 @@ func (s *space) allocate() error {
 			}
 			size = valueLogFile + 2*commitBytes
 		}
-		if free, err := freeBytes(s.dir); err != nil || free < size+s.reserve/2 {
+		if free, _, err := freeBytes(s.dir); err != nil || free < size+s.reserve/2 {
 			return fmt.Errorf("%d MiB are free, too few to set %d MiB aside", free/mebibyte, size/mebibyte)
 		}
 		if err := allocateFile(filepath.Join(s.dir, name), size); err != nil {
