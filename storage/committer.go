@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
@@ -101,17 +100,11 @@ func (l *Log) commitLoop() {
 	c := &commit{log: l}
 	tick := time.NewTicker(cursorDelay)
 	defer tick.Stop()
-	soon := time.NewTimer(0)
-	defer soon.Stop()
 	var last, kept time.Time
 	for {
 		idle := tick.C
-		switch {
-		case l.collecting:
+		if l.collecting {
 			idle = always
-		case len(c.unwoken) > 0:
-			soon.Reset(time.Until(c.woken.Add(wakeEvery)))
-			idle = soon.C
 		}
 		batch, done := l.queue.take(last.Add(l.opt.Linger), idle)
 		if l.Err() != nil {
@@ -124,8 +117,6 @@ func (l *Log) commitLoop() {
 		if len(batch) > 0 {
 			last = time.Now()
 			c.run(batch)
-		} else if len(c.unwoken) > 0 {
-			c.wakeAll()
 		} else if !l.collecting {
 			c.run(nil) // cursors that have moved
 		}
@@ -176,9 +167,7 @@ type commit struct {
 	entries []keyValue
 	touched map[*Stream]*writing
 	order   []*writing
-	written int64     // bytes since the files were looked at
-	unwoken []*Stream // streams whose readers do not know yet what was committed
-	woken   time.Time // when readers were last woken
+	written int64 // bytes since the files were looked at
 }
 
 // writing is what one transaction adds to one stream.
@@ -272,7 +261,10 @@ func (c *commit) run(batch []*request) {
 	}
 	// Sources first, readers after them: whoever waits for an acknowledgement
 	// must not wait for a reader to be woken.
-	c.wakeSoon(early)
+	if !early {
+		c.wake((*Stream).wakeSequenced)
+	}
+	c.wake((*Stream).wakeReaders)
 	c.lookAtFiles(size)
 }
 
@@ -281,28 +273,6 @@ func (c *commit) wake(fn func(*Stream)) {
 	for _, w := range c.order {
 		fn(w.stream)
 	}
-}
-
-// wakeSoon wakes the readers of the transaction's streams: at once after a
-// large commit, else once a millisecond at most. On a small device waking
-// them for every single message would cost more than the message.
-func (c *commit) wakeSoon(now bool) {
-	for _, w := range c.order {
-		if !slices.Contains(c.unwoken, w.stream) {
-			c.unwoken = append(c.unwoken, w.stream)
-		}
-	}
-	if now || time.Since(c.woken) >= wakeEvery {
-		c.wakeAll()
-	}
-}
-
-func (c *commit) wakeAll() {
-	for _, s := range c.unwoken {
-		s.wakeSequenced()
-		s.wakeReaders()
-	}
-	c.unwoken, c.woken = c.unwoken[:0], time.Now()
 }
 
 // admit refuses the requests of sources that the disk has no room for. The

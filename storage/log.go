@@ -144,6 +144,7 @@ func (l *Log) load() error {
 	}
 	l.space.check(0)
 	l.allocate()
+	l.maps.advise(l.space.dir)
 	return nil
 }
 

@@ -67,7 +67,6 @@ const (
 	commitEntries   = 2000             // keys in one transaction
 	hurryBytes      = 32 << 10         // waiting bytes that end a linger
 	hurryLinger     = time.Millisecond // for those in a hurry, while their peers are missing
-	wakeEvery       = time.Millisecond // between wakings of readers after small commits
 	cursorDelay     = time.Second      // a cursor reaches the disk after so long at the latest
 	segmentsPerMax  = 16               // a stream's limit in segments
 	minSegmentBytes = 1 * mebibyte
