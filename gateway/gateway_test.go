@@ -79,7 +79,7 @@ func (m *memory) await(t *testing.T, stream string, n int) []event.Event {
 func run(t *testing.T, dir, text string, sink *memory) (g *Gateway, stop func()) {
 	t.Helper()
 	// The path of a socket may be 107 bytes long; test folders are longer.
-	runtime, err := os.MkdirTemp("", "hf")
+	runtime, err := os.MkdirTemp("", "hf") //nolint:usetesting // the folder of t.TempDir is too long as well
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ type StreamOptions struct {
 const (
 	mebibyte = 1 << 20
 
-	memTable     = 4 * mebibyte  // Badger's memtable; a transaction holds 15 % of it
+	memTable     = 2 * mebibyte  // Badger's memtable; a transaction holds 15 % of it
 	valueLogFile = 16 * mebibyte // Badger's value log files
 	ballastBytes = 16 * mebibyte
 

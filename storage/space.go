@@ -87,7 +87,7 @@ func (s *space) prepare() error {
 
 // openBytes is what opening may write: a memtable that is flushed and the
 // beginnings of new files. With less it would end in SIGBUS.
-const openBytes = 3 * memTable
+const openBytes = 6 * memTable
 
 // keepBallast puts the ballast back when there is room for it.
 func (s *space) keepBallast() {
