@@ -38,7 +38,16 @@ func badgerOptions(dir string, sync bool, log badger.Logger) badger.Options {
 // failure of the log: Badger only logs a failed sync of the value log.
 type badgerLog struct{ l *Log }
 
+// readErrors begin the error lines that Badger writes about a value that
+// cannot be read. The reader gets an error too, and passes the block over.
+var readErrors = []string{"Unable to read:", "Key:", "Invalid read:"}
+
 func (b badgerLog) Errorf(format string, args ...any) {
+	for _, prefix := range readErrors {
+		if strings.HasPrefix(format, prefix) {
+			return
+		}
+	}
 	b.l.fail(errors.New("badger: " + strings.TrimSpace(fmt.Sprintf(format, args...))))
 }
 

@@ -108,6 +108,7 @@ func (l *Log) commitLoop() {
 		}
 		batch, done := l.queue.take(last.Add(l.opt.Linger), idle)
 		if l.Err() != nil {
+			l.collecting = false
 			l.refuse(batch, l.Err())
 			if done {
 				return

@@ -91,6 +91,7 @@ func (r *Reader) Read(offset uint64, l ReadLimits) ([]event.Event, error) {
 				if s.trimmed(offset) {
 					continue // retention came between
 				}
+				s.noteDamage(err)
 				return nil, err
 			}
 			r.block = block
@@ -108,6 +109,20 @@ func within(events []event.Event, l ReadLimits) []event.Event {
 		}
 	}
 	return events
+}
+
+// noteDamage counts damaged events once, however many readers meet them.
+func (s *Stream) noteDamage(err error) {
+	var d *DamagedError
+	if !errors.As(err, &d) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if from := max(d.From, s.damageSeen); d.Next > from {
+		s.damaged += d.Next - from
+		s.damageSeen = d.Next
+	}
 }
 
 func (s *Stream) trimmed(offset uint64) bool {

@@ -16,16 +16,17 @@ type Stream struct {
 	id   uint16
 	name string
 
-	mu       sync.Mutex // guards all below; the committer is the only one to move offsets
-	opt      StreamOptions
-	first    uint64 // the oldest offset that is kept
-	next     uint64 // the offset that the next event gets
-	durable  uint64 // events below this offset are on disk
-	gap      uint64 // offsets that a repair has skipped
-	damaged  uint64 // events that could not be read, as met by readers
-	segments []segment
-	cursors  map[string]*Cursor
-	pins     map[string]*Pin
+	mu         sync.Mutex // guards all below; the committer is the only one to move offsets
+	opt        StreamOptions
+	first      uint64 // the oldest offset that is kept
+	next       uint64 // the offset that the next event gets
+	durable    uint64 // events below this offset are on disk
+	gap        uint64 // offsets that a repair has skipped
+	damaged    uint64 // events that could not be read, as met by readers
+	damageSeen uint64 // damage below this offset has been counted
+	segments   []segment
+	cursors    map[string]*Cursor
+	pins       map[string]*Pin
 
 	tail      []run
 	tailBytes int
