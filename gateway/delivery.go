@@ -46,20 +46,30 @@ type destination struct {
 	sink       forward.Sink
 	cursors    []*storage.Cursor
 	forwarders []*forward.Forwarder
+	source     forward.Source // what brings events back; nil if nothing does
+	intake     forward.Intake
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
+
+	stopSource context.CancelFunc
+	sourcing   sync.WaitGroup
 }
 
-func newDestination(log *storage.Log, c DestinationConfig, grace time.Duration, logger *slog.Logger) (*destination, error) {
+func newDestination(log *storage.Log, c DestinationConfig, in forward.Intake, grace time.Duration, logger *slog.Logger) (*destination, error) {
 	sink, err := c.New()
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", c.Name, err)
 	}
 	if len(c.From) > 1 {
-		sink = &sharedSink{sink: sink}
+		sink = shared(sink)
 	}
-	d := &destination{config: c, sink: sink}
+	d := &destination{config: c, sink: sink, intake: in}
+	if c.NewSource != nil {
+		if d.source, err = c.NewSource(); err != nil {
+			return nil, errors.Join(fmt.Errorf("destination %q: %w", c.Name, err), sink.Close())
+		}
+	}
 	for _, name := range c.From {
 		s := log.Stream(name)
 		start := storage.StartNow
@@ -88,6 +98,15 @@ func selective(topics []string) []string {
 
 // start runs the forwarders; an error of the log ends one and is given to fail.
 func (d *destination) start(fail func(error)) {
+	if d.source != nil {
+		ctx, stop := context.WithCancel(context.Background())
+		d.stopSource = stop
+		d.sourcing.Go(func() {
+			if err := d.source.Run(ctx, d.intake); err != nil {
+				fail(fmt.Errorf("destination %q: %w", d.config.Name, err))
+			}
+		})
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	for _, f := range d.forwarders {
@@ -99,9 +118,18 @@ func (d *destination) start(fail func(error)) {
 	}
 }
 
-// close stops the forwarders, waits for the attempts in flight, and detaches
+// silence stops what brings events back, and waits for it.
+func (d *destination) silence() {
+	if d.stopSource != nil {
+		d.stopSource()
+	}
+	d.sourcing.Wait()
+}
+
+// close stops the source and the forwarders, waits for the attempts in flight, and detaches
 // the cursors if the destination is not coming back.
 func (d *destination) close(detach bool) error {
+	d.silence()
 	if d.stop != nil {
 		d.stop()
 	}
@@ -118,6 +146,20 @@ func (d *destination) close(detach bool) error {
 type sharedSink struct {
 	mu   sync.Mutex
 	sink forward.Sink
+}
+
+// shared keeps the choice of events where the sink makes one.
+func shared(sink forward.Sink) forward.Sink {
+	s := &sharedSink{sink: sink}
+	if choosy, ok := sink.(forward.Selector); ok {
+		return &selectingSink{s, choosy}
+	}
+	return s
+}
+
+type selectingSink struct {
+	*sharedSink
+	forward.Selector
 }
 
 func (s *sharedSink) Send(ctx context.Context, b forward.Batch) error {

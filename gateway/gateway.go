@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"holdfast/gateway/broker"
+	"holdfast/gateway/forward"
+	"holdfast/gateway/ingest"
 	"holdfast/gateway/ops"
 	"holdfast/storage"
 )
@@ -40,6 +42,7 @@ type Gateway struct {
 	config  atomic.Pointer[Config]
 	log     *storage.Log
 	broker  *broker.Broker
+	ingest  *ingest.Server // nil if nothing is taken over HTTP
 	ops     *ops.Server
 	started time.Time
 	ready   chan struct{}
@@ -93,28 +96,24 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 	if r := g.log.Report(); r.NewEpoch != "" {
 		o.Logger.Warn("the store has a new epoch: its events from now on have new identities", "why", r.NewEpoch)
 	}
-	if err := g.openBroker(cfg); err != nil {
+	if err := errors.Join(g.openBroker(cfg), g.openIngest(cfg)); err != nil {
 		return nil, errors.Join(err, g.log.Close())
 	}
 	return g, nil
 }
 
 func (g *Gateway) openBroker(cfg *Config) error {
+	access, err := cfg.MQTT.access()
+	if err != nil {
+		return err
+	}
 	o := broker.Options{
-		Listen: cfg.MQTT.Listen, AllowAnonymous: cfg.MQTT.AllowAnonymous, MaxPacket: cfg.MQTT.MaxPacket,
+		Listen: cfg.MQTT.Listen, Access: access, MaxPacket: cfg.MQTT.MaxPacket,
 		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,
 		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
 		Release: g.log.Release,
 		Held:    g.log.Held,
 	}
-	if cfg.MQTT.Users != "" {
-		users, err := broker.LoadUsers(cfg.MQTT.Users)
-		if err != nil {
-			return err
-		}
-		o.Authenticate = users.Verify
-	}
-	var err error
 	g.broker, err = broker.New(o)
 	return err
 }
@@ -167,6 +166,9 @@ func (g *Gateway) start() error {
 		return err
 	}
 	if err := g.startDevices(cfg); err != nil {
+		return err
+	}
+	if err := g.startIngest(cfg); err != nil {
 		return err
 	}
 	return g.broker.Start()
@@ -244,7 +246,10 @@ func (g *Gateway) stopRules() {
 }
 
 func (g *Gateway) startDestination(c DestinationConfig) error {
-	d, err := newDestination(g.log, c, g.config.Load().ShutdownTimeout, g.logger)
+	cfg := g.config.Load()
+	in := newIntake(g.intake, g.log, cfg.Streams)
+	back := forward.Intake{Gateway: cfg.Gateway, Emit: in.patient, Logger: g.logger}
+	d, err := newDestination(g.log, c, back, cfg.ShutdownTimeout, g.logger)
 	if err != nil {
 		return err
 	}
@@ -275,6 +280,7 @@ func (g *Gateway) stop() error {
 		cancel()
 	}
 	g.stopDevices()
+	g.stopIngest()
 	g.broker.StopIntake()
 	g.stopIntake()
 	// What was taken is acknowledged before the connections go.
@@ -283,6 +289,7 @@ func (g *Gateway) stop() error {
 		errs = append(errs, fmt.Errorf("commit what was taken: %w", err))
 	}
 	cancel()
+	errs = append(errs, g.closeIngest())
 	g.stopRules()
 	errs = append(errs, g.stopDestinations())
 	g.stopRouter()

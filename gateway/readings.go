@@ -33,16 +33,16 @@ func (g *Gateway) startDevices(cfg *Config) error {
 	g.mu.Unlock()
 	go func() {
 		defer close(r.done)
-		if err := set.Run(context.Background(), in.readings); err != nil {
+		if err := set.Run(context.Background(), in.patient); err != nil {
 			g.fail(err)
 		}
 	}()
 	return nil
 }
 
-// readings is an event.Emit: nobody waits for a reading's acknowledgement, so
-// the committer may linger.
-func (in *intake) readings(events []event.Event, done func(error)) error {
+// patient is an event.Emit for sources that go on without waiting for an
+// acknowledgement, so that the committer may linger.
+func (in *intake) patient(events []event.Event, done func(error)) error {
 	return in.log.Append(in.ctx, in.split(events), storage.AppendOptions{}, done)
 }
 

@@ -8,8 +8,9 @@ import (
 	"slices"
 )
 
-// Reload reads the configuration again and applies rules, streams and
-// destinations without touching an MQTT client. A configuration with mistakes
+// Reload reads the configuration again and applies rules, streams,
+// destinations and who may do what over MQTT, without touching an MQTT client
+// that may stay. A configuration with mistakes
 // changes nothing. Cursors of destinations that are gone keep their place.
 func (g *Gateway) Reload(context.Context) error {
 	if g.o.Load == nil {
@@ -34,8 +35,12 @@ func (g *Gateway) Reload(context.Context) error {
 		return fmt.Errorf("reload: store.path and gateway cannot change while the gateway runs; restart it to move from %s (%s) to %s (%s)",
 			old.Store.Path, old.Gateway, cfg.Store.Path, cfg.Gateway)
 	}
-	if !reflect.DeepEqual(cfg.MQTT, old.MQTT) || cfg.HTTP != old.HTTP || !slices.EqualFunc(cfg.Streams, old.Streams, sameTopics) {
-		g.logger.Warn("settings of mqtt and http and the topics of streams take effect at the next start")
+	access, err := cfg.MQTT.access()
+	if err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	if !reflect.DeepEqual(cfg.MQTT.fixed(), old.MQTT.fixed()) || cfg.HTTP != old.HTTP || !reflect.DeepEqual(cfg.Ingest, old.Ingest) || !slices.EqualFunc(cfg.Streams, old.Streams, sameTopics) {
+		g.logger.Warn("the listeners and limits of mqtt, the settings of http and ingest and the topics of streams take effect at the next start")
 	}
 	if err := g.log.Configure(streamOptions(cfg)); err != nil {
 		return fmt.Errorf("reload: %w", err)
@@ -50,6 +55,7 @@ func (g *Gateway) Reload(context.Context) error {
 			return fmt.Errorf("reload: %w", err)
 		}
 	}
+	g.broker.SetAccess(access)
 	g.config.Store(cfg)
 	g.stopRules()
 	if err := g.startRules(cfg); err != nil {

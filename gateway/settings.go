@@ -27,6 +27,7 @@ type Config struct {
 	Streams         []StreamConfig // events, alerts and dead first, then by the file, then those that only rules name
 	MQTT            MQTTConfig
 	HTTP            HTTPConfig
+	Ingest          IngestConfig
 	Rules           *rules.Set          // nil if there are no rules
 	Destinations    []DestinationConfig // in the order of the file
 	ShutdownTimeout time.Duration       // for everything from the signal to the exit
@@ -54,16 +55,6 @@ type StreamConfig struct {
 	MaxAge time.Duration // for all events; 0 means no limit
 }
 
-// MQTTConfig are the settings of the broker.
-type MQTTConfig struct {
-	Listen         []string // host:port; none means no broker
-	Users          string   // path of the password file; empty means none
-	AllowAnonymous bool     // clients without a user name may connect, from anywhere
-	MaxPacket      int      // bytes
-	MaxClients     int
-	ReceiveMaximum uint16
-}
-
 // HTTPConfig are the settings of health and metrics.
 type HTTPConfig struct {
 	Listen string // host:port; empty means none
@@ -84,6 +75,9 @@ type DestinationConfig struct {
 	Settings string
 	// New makes the sink. Its settings have passed the check of the kind.
 	New func() (forward.Sink, error)
+	// NewSource makes what brings events back from the far side; it is nil, or
+	// returns nil, where nothing does.
+	NewSource func() (forward.Source, error)
 }
 
 // Parts are the kinds that a configuration can name.
@@ -119,6 +113,7 @@ type settings struct {
 	Streams      config.Named      `config:"streams"`
 	MQTT         mqttSettings      `config:"mqtt"`
 	HTTP         httpSettings      `config:"http"`
+	Ingest       *config.Section   `config:"ingest"`
 	Stop         config.Duration   `config:"shutdown_timeout,min=1s,max=10m"`
 	Rules        []*config.Section `config:"rules"`
 	Devices      config.Named      `config:"devices"`
@@ -135,15 +130,6 @@ type streamSettings struct {
 	Keep     config.Duration `config:"keep"`
 	MaxAge   config.Duration `config:"max_age"`
 	WhenFull string          `config:"when_full"`
-}
-
-type mqttSettings struct {
-	Listen         []string    `config:"listen"`
-	Users          config.Path `config:"users"`
-	AllowAnonymous bool        `config:"allow_anonymous"`
-	MaxPacket      config.Size `config:"max_packet,min=1KiB,max=4MiB"`
-	MaxClients     int         `config:"max_clients,min=1"`
-	ReceiveMaximum uint16      `config:"receive_maximum,min=1"`
 }
 
 type httpSettings struct {
@@ -186,11 +172,9 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	l.root = root
 	set := settings{
 		Gateway: hostName(),
-		MQTT: mqttSettings{
-			Listen: []string{"127.0.0.1:1883"}, MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024,
-		},
-		HTTP: httpSettings{Listen: "127.0.0.1:8480"},
-		Stop: config.Duration(10 * time.Second),
+		MQTT:    defaultMQTT(),
+		HTTP:    httpSettings{Listen: "127.0.0.1:8480"},
+		Stop:    config.Duration(10 * time.Second),
 	}
 	l.errs.Add(root.Decode(&set))
 
@@ -201,6 +185,7 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	l.store(set.Store)
 	l.mqtt(set.MQTT)
 	l.c.HTTP.Listen = l.address("http.listen", set.HTTP.Listen)
+	l.ingest(set.Ingest)
 	l.streams(set.Streams)
 	l.rules(l.ruleSections(set.Rules))
 	l.bound()
@@ -252,33 +237,17 @@ func (l *loader) store(s storeSettings) {
 	}
 }
 
-func (l *loader) mqtt(s mqttSettings) {
-	l.c.MQTT = MQTTConfig{
-		Users: string(s.Users), AllowAnonymous: s.AllowAnonymous,
-		MaxPacket: int(s.MaxPacket), MaxClients: s.MaxClients, ReceiveMaximum: s.ReceiveMaximum,
-	}
-	for i, text := range s.Listen {
-		key := fmt.Sprintf("mqtt.listen.%d", i)
-		addr := l.address(key, text)
-		if addr == "" {
-			continue
-		}
-		l.c.MQTT.Listen = append(l.c.MQTT.Listen, addr)
-		if !loopback(addr) && s.Users == "" && !s.AllowAnonymous {
-			l.errorf(key, "other machines can reach %s: name the file with those who may connect as users "+
-				"(holdfast passwd writes it), or let everybody in with allow_anonymous: true", addr)
-		}
-	}
-}
-
 // address checks a host:port; "" and off mean none.
-func (l *loader) address(key, text string) string {
+func (l *loader) address(key, text string) string { return l.addressIn(l.root, key, text) }
+
+// addressIn checks a host:port that is at key in s.
+func (l *loader) addressIn(s *config.Section, key, text string) string {
 	if text == "" || text == "off" {
 		return ""
 	}
 	_, port, err := net.SplitHostPort(text)
 	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
-		l.errorf(key, "%q is not an address; write host:port such as 127.0.0.1:1883, or off", text)
+		l.errs.Add(s.Errorf(key, "%q is not an address; write host:port such as 127.0.0.1:1883, or off", text))
 		return ""
 	}
 	return text
@@ -424,6 +393,9 @@ func (l *loader) sink(s, own *config.Section, d *DestinationConfig) {
 			continue
 		}
 		d.New = func() (forward.Sink, error) { return kind.New(own) }
+		if kind.Source != nil {
+			d.NewSource = func() (forward.Source, error) { return kind.Source(own) }
+		}
 		sink, err := d.New()
 		if err != nil {
 			l.errs.Add(placed(s, err))

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"holdfast/gateway/broker"
 	"holdfast/gateway/config"
 	"holdfast/gateway/forward"
 )
@@ -92,7 +93,7 @@ func TestAnEmptyFileMeansTheDefaults(t *testing.T) {
 			{Name: "alerts", Max: 64 << 20, Keep: 7 * day},
 			{Name: "dead", Max: 64 << 20, Keep: 7 * day},
 		},
-		MQTT:            MQTTConfig{Listen: []string{"127.0.0.1:1883"}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024},
+		MQTT:            MQTTConfig{Listen: []broker.Listener{{Address: "127.0.0.1:1883"}}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024},
 		HTTP:            HTTPConfig{Listen: "127.0.0.1:8480"},
 		ShutdownTimeout: 10 * time.Second,
 	}
@@ -349,13 +350,13 @@ func TestTheReferenceShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}}\n" +
+	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\ningest: {}\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}}\n" +
 		"destinations: {archive: {type: file, path: x}, cloud: {type: http, url: x}}\n"})
 	defaults, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reference.MQTT.Users = "" // an example
+	reference.MQTT.Users, reference.Ingest.Tokens = "", nil // examples
 	if diff := cmp.Diff(defaults, reference, cmpopts.IgnoreFields(Config{}, "Rules", "Store", "Warnings"),
 		cmpopts.IgnoreFields(DestinationConfig{}, "New", "Settings")); diff != "" {
 		t.Errorf("(-defaults +reference)\n%s", diff)

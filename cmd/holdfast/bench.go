@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // errBench says that a run ended and that its figures are not clean.
-var errBench = errors.New("bench: messages were refused or not acknowledged, or connections broke")
+var errBench = errors.New("bench: messages were refused, not acknowledged, lost, repeated or out of order, or connections broke")
 
 // benchCommand returns `holdfast bench`: load for any MQTT broker.
 func benchCommand() *cobra.Command {
@@ -26,20 +27,25 @@ func benchCommand() *cobra.Command {
 		Long: `Load an MQTT broker with sensor readings and measure how many it acknowledges
 a second and how long that takes. The broker may be any; the load is the same.
 
+With --subscribers it also checks what the broker delivers: each subscriber
+must be sent every message of every client, once and in order. Messages that
+were lost, came twice or came late are counted, and the exit code is 5.
+
 The latency of single messages: holdfast bench --clients 1 --window 1`,
 		Example: `  holdfast bench --addr 127.0.0.1:1883 --clients 10 --window 500
+  holdfast bench --subscribers 2 --rate 5000 --duration 1m
   holdfast bench compare --addr 127.0.0.1:1883 --against 127.0.0.1:1884 --pairs 5
   holdfast bench fdatasync /var/lib/holdfast`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := l.Check(); err != nil {
-				return &usageError{err}
+			if err := checkLoad(cmd, &l); err != nil {
+				return err
 			}
 			r, err := bench.Run(cmd.Context(), l)
 			if err != nil {
 				return brokerError(err)
 			}
-			if err := printBench(cmd.OutOrStdout(), output, benchFigures(r), func(w io.Writer) { writeResult(w, l, r) }); err != nil {
+			if err := printBench(cmd.OutOrStdout(), output, benchFigures(l, r), func(w io.Writer) { writeResult(w, l, r) }); err != nil {
 				return err
 			}
 			if r.Failed() {
@@ -59,12 +65,25 @@ The latency of single messages: holdfast bench --clients 1 --window 1`,
 	f.Int64Var(&l.Messages, "messages", 0, "end after so many messages; 0 is after the duration only")
 	f.DurationVar(&l.Warmup, "warmup", time.Second, "how long to load before measuring")
 	f.StringVar(&l.Topic, "topic", "plant/%d/temp", "topic; %d stands for the number of the client")
+	f.IntVar(&l.Subscribers, "subscribers", 0, "further connections that subscribe to all topics and check what comes")
+	f.Uint8Var(&l.SubQoS, "sub-qos", 0, "QoS of the subscribers, 0 or 1 (default that of --qos)")
 	f.Uint8Var(&l.Version, "mqtt-version", 4, "4 for MQTT 3.1.1, 5 for MQTT 5")
 	f.StringVar(&l.Username, "username", "", "user to log in as")
 	f.StringVar(&l.Password, "password", "", "password of that user")
 	output.register(cmd)
 	cmd.AddCommand(benchCompareCommand(&l), benchSyncCommand())
 	return cmd
+}
+
+// checkLoad completes and checks the settings of l.
+func checkLoad(cmd *cobra.Command, l *bench.Load) error {
+	if !cmd.Flags().Changed("sub-qos") {
+		l.SubQoS = l.QoS
+	}
+	if err := l.Check(); err != nil {
+		return &usageError{err}
+	}
+	return nil
 }
 
 func benchCompareCommand(l *bench.Load) *cobra.Command {
@@ -76,8 +95,8 @@ func benchCompareCommand(l *bench.Load) *cobra.Command {
 		Short: "Load two brokers in turn and print how many times faster the first is",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := l.Check(); err != nil {
-				return &usageError{err}
+			if err := checkLoad(cmd, l); err != nil {
+				return err
 			}
 			if pairs < 1 {
 				return usagef("%d pairs: give at least 1", pairs)
@@ -91,7 +110,7 @@ func benchCompareCommand(l *bench.Load) *cobra.Command {
 			var list []figures
 			failed := false
 			all, err := bench.Compare(cmd.Context(), *l, against, pairs, func(p bench.Pair) {
-				list = append(list, figures{benchFigures(p.A), benchFigures(p.B), p.Ratio})
+				list = append(list, figures{benchFigures(*l, p.A), benchFigures(*l, p.B), p.Ratio})
 				failed = failed || p.A.Failed() || p.B.Failed()
 				if output != outputJSON {
 					fmt.Fprintf(out, "pair %d  %s %8.0f/s  p99 %7s   %s %8.0f/s  p99 %7s   ratio %.2f\n", len(list),
@@ -163,12 +182,22 @@ func brokerError(err error) error {
 	return err
 }
 
-func benchFigures(r bench.Result) map[string]any {
-	return map[string]any{
+func benchFigures(l bench.Load, r bench.Result) map[string]any {
+	all := map[string]any{
 		"addr": r.Addr, "elapsed_seconds": r.Elapsed.Seconds(), "acknowledged": r.Acknowledged, "per_second": r.PerSecond,
 		"p50_seconds": r.P50.Seconds(), "p99_seconds": r.P99.Seconds(), "max_seconds": r.Max.Seconds(),
 		"sent": r.Sent, "refused": r.Refused, "unacknowledged": r.Unacknowledged, "errors": append([]string{}, r.Errors...),
+		"subscribers": l.Subscribers,
 	}
+	if l.Subscribers == 0 {
+		return all // nobody has looked for losses: no figure says that there were none
+	}
+	maps.Copy(all, map[string]any{
+		"delivered": r.Delivered, "delivered_per_second": r.DeliveredPerSecond,
+		"deliver_p50_seconds": r.DeliverP50.Seconds(), "deliver_p99_seconds": r.DeliverP99.Seconds(), "deliver_max_seconds": r.DeliverMax.Seconds(),
+		"received": r.Received, "lost": r.Lost, "duplicates": r.Duplicates, "out_of_order": r.OutOfOrder, "foreign": r.Foreign,
+	})
+	return all
 }
 
 func writeResult(w io.Writer, l bench.Load, r bench.Result) {
@@ -179,6 +208,12 @@ func writeResult(w io.Writer, l bench.Load, r bench.Result) {
 		fmt.Fprintf(w, "acknowledged        %d  %.0f/s\n", r.Acknowledged, r.PerSecond)
 		fmt.Fprintf(w, "acknowledged after  median %s  p99 %s  max %s\n", short(r.P50), short(r.P99), short(r.Max))
 	}
+	if l.Subscribers > 0 {
+		fmt.Fprintf(w, "delivered           %d  %.0f/s  to %d subscribers at QoS %d\n", r.Delivered, r.DeliveredPerSecond, l.Subscribers, l.SubQoS)
+		fmt.Fprintf(w, "delivered after     median %s  p99 %s  max %s\n", short(r.DeliverP50), short(r.DeliverP99), short(r.DeliverMax))
+		fmt.Fprintf(w, "whole run           %d sent, %d received: lost %d  duplicates %d  out of order %d\n",
+			r.Sent, r.Received, r.Lost, r.Duplicates, r.OutOfOrder)
+	}
 	writeFaults(w, r)
 }
 
@@ -188,6 +223,18 @@ func writeFaults(w io.Writer, r bench.Result) {
 	}
 	if r.Unacknowledged > 0 {
 		fmt.Fprintf(w, "%s left %d messages unacknowledged\n", r.Addr, r.Unacknowledged)
+	}
+	if r.Lost > 0 {
+		fmt.Fprintf(w, "%s lost %d messages that subscribers were to be sent\n", r.Addr, r.Lost)
+	}
+	if r.Duplicates > 0 {
+		fmt.Fprintf(w, "%s sent subscribers %d messages again\n", r.Addr, r.Duplicates)
+	}
+	if r.OutOfOrder > 0 {
+		fmt.Fprintf(w, "%s sent subscribers %d messages after later ones of the same client\n", r.Addr, r.OutOfOrder)
+	}
+	if r.Foreign > 0 {
+		fmt.Fprintf(w, "%s sent subscribers %d messages that are not of this run; they were not counted\n", r.Addr, r.Foreign)
 	}
 	if len(r.Errors) > 0 {
 		fmt.Fprintf(w, "%s: %s\n", r.Addr, strings.Join(r.Errors, "; "))

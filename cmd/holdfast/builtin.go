@@ -11,6 +11,7 @@ import (
 	"holdfast/gateway/forward"
 	"holdfast/gateway/sink/filesink"
 	"holdfast/gateway/sink/httpsink"
+	"holdfast/gateway/sink/mqttsink"
 )
 
 // commands are what the binary can do.
@@ -18,6 +19,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		runCommand(),
 		checkCommand(),
+		demoCommand(),
 		statusCommand(),
 		tailCommand(),
 		pubCommand(),
@@ -40,6 +42,7 @@ func parts() gateway.Parts {
 		Sinks: []forward.Kind{
 			httpsink.Kind,
 			filesink.Kind,
+			mqttsink.Kind,
 		},
 		Drivers: []devices.Driver{
 			bme280.Driver,

@@ -61,10 +61,12 @@ func (f *mqttFlags) broker() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(cfg.MQTT.Listen) == 0 {
-		return "", usagef("the configuration has no mqtt.listen; give --address HOST:PORT")
+	for _, l := range cfg.MQTT.Listen {
+		if l.TLS == nil && l.WebSocket == nil {
+			return dialable(l.Address), nil
+		}
 	}
-	return dialable(cfg.MQTT.Listen[0]), nil
+	return "", usagef("the configuration has no mqtt.listen without tls and websocket; give --address HOST:PORT")
 }
 
 // dialable turns an address to listen on into one to connect to: what listens

@@ -15,14 +15,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A broker accepts connections and answers PUBLISH packets as told.
+// A broker accepts connections and answers PUBLISH packets as told. Whoever
+// subscribes is sent everything.
 type broker struct {
 	net.Listener
 	mu       sync.Mutex
 	payloads [][]byte
 	topics   map[string]int
+	subs     []*sub
 	// ack answers the n-th PUBLISH of a connection; nil acknowledges.
 	ack func(c net.Conn, n int, id uint16) error
+	// refuse answers SUBSCRIBE with a failure.
+	refuse bool
+	// keep says whether the n-th PUBLISH of a connection is for nobody.
+	keep func(n int) bool
+}
+
+// sub is a client that has subscribed.
+type sub struct {
+	net.Conn
+	version, qos byte
+	id           uint16
 }
 
 func newBroker(t *testing.T, ack func(c net.Conn, n int, id uint16) error) *broker {
@@ -55,6 +68,7 @@ func puback(c net.Conn, id uint16, code ...byte) error {
 func (b *broker) serve(c net.Conn) {
 	var in []byte
 	n, buf := 0, make([]byte, 4096)
+	version := byte(4)
 	for {
 		k, err := c.Read(buf)
 		if err != nil {
@@ -71,18 +85,26 @@ func (b *broker) serve(c net.Conn) {
 			}
 			switch first >> 4 {
 			case 1:
-				c.Write([]byte{typeConnack << 4, 2, 0, 0})
-			case 12:
-				c.Write([]byte{typePingresp << 4, 0})
-			case typePublish:
-				topic, body := string(body[2:2+binary.BigEndian.Uint16(body)]), body[2+binary.BigEndian.Uint16(body):]
-				var id uint16
-				if first&6 != 0 {
-					id, body = binary.BigEndian.Uint16(body), body[2:]
+				if version = body[6]; version == 5 {
+					c.Write([]byte{typeConnack << 4, 3, 0, 0, 0})
+				} else {
+					c.Write([]byte{typeConnack << 4, 2, 0, 0})
 				}
+			case 8:
+				b.subscribe(c, version, body)
+			case 12:
+				b.mu.Lock() // a subscriber is written to by others
+				c.Write([]byte{typePingresp << 4, 0})
+				b.mu.Unlock()
+			case typePublish:
+				topic := string(body[2 : 2+binary.BigEndian.Uint16(body)])
+				payload, id, _ := cutPublish(first, version, body)
 				b.mu.Lock()
 				b.topics[topic]++
-				b.payloads = append(b.payloads, bytes.Clone(body))
+				b.payloads = append(b.payloads, bytes.Clone(payload))
+				if b.keep == nil || !b.keep(n) {
+					b.route(topic, payload, first>>1&3)
+				}
 				b.mu.Unlock()
 				if id != 0 {
 					if b.ack == nil {
@@ -98,6 +120,30 @@ func (b *broker) serve(c net.Conn) {
 			}
 			in = rest
 		}
+	}
+}
+
+func (b *broker) subscribe(c net.Conn, version byte, body []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subs = append(b.subs, &sub{Conn: c, version: version, qos: body[len(body)-1]})
+	suback := []byte{typeSuback << 4, 3, body[0], body[1]}
+	if version == 5 {
+		suback[1]++
+		suback = append(suback, 0)
+	}
+	if b.refuse {
+		c.Write(append(suback, 0x80))
+		return
+	}
+	c.Write(append(suback, body[len(body)-1]))
+}
+
+// route sends a message to all subscribers. The caller holds b.mu.
+func (b *broker) route(topic string, payload []byte, qos byte) {
+	for _, s := range b.subs {
+		s.id = s.id%60000 + 1
+		s.Write(AppendPublish(nil, s.version, topic, payload, min(qos, s.qos), s.id, false))
 	}
 }
 
@@ -304,7 +350,9 @@ func TestSettingsThatMakeNoSenseAreRefused(t *testing.T) {
 		"address": func(l *Load) { l.Addr = "" }, "clients": func(l *Load) { l.Clients = 0 }, "window": func(l *Load) { l.Window = 1 << 20 },
 		"size": func(l *Load) { l.Size = 10 }, "qos": func(l *Load) { l.QoS = 2 }, "rate": func(l *Load) { l.Rate = -1 },
 		"duration": func(l *Load) { l.Duration = 0 }, "version": func(l *Load) { l.Version = 3 },
-		"wildcard": func(l *Load) { l.Topic = "a/+" }, "verb": func(l *Load) { l.Topic = "a/%s" }, "verbs": func(l *Load) { l.Topic = "%d/%d" },
+		"wildcard": func(l *Load) { l.Topic = "a/+" }, "subscribers": func(l *Load) { l.Subscribers = -1 }, "subscribers' QoS": func(l *Load) { l.SubQoS = 2 },
+		"half a level": func(l *Load) { l.Subscribers, l.Topic = 1, "a/b%d" },
+		"verb":         func(l *Load) { l.Topic = "a/%s" }, "verbs": func(l *Load) { l.Topic = "%d/%d" },
 	} {
 		l := good
 		change(&l)
@@ -355,6 +403,19 @@ func FuzzNextPacket(f *testing.F) {
 			ParseAck(body)
 			b = rest
 		}
+	})
+}
+
+func FuzzAPublish(f *testing.F) {
+	f.Add(byte(0x32), byte(5), []byte("\x00\x01a\x00\x07\x00payload"))
+	f.Add(byte(0x30), byte(4), []byte("\xff\xff"))
+	f.Add(byte(0x30), byte(5), []byte("\x00\x00\xff\xff\xff\x7f"))
+	f.Fuzz(func(t *testing.T, first, version byte, body []byte) {
+		payload, _, err := cutPublish(first, version, body)
+		if err == nil && len(payload) > len(body)-2 {
+			t.Fatal("a payload is longer than its packet")
+		}
+		readReading(payload)
 	})
 }
 

@@ -12,4 +12,9 @@
 // its PUBACK without an error code has been read. At QoS 0 there is nothing to
 // rely on; there the rate is that of messages which the broker has read, by a
 // PINGREQ behind the last of them.
+//
+// Subscribers, where a load has them, check what the broker delivers: every
+// payload carries the number of its client and of the message, and each
+// subscriber notes which it was sent. Missing is what was acknowledged, or sent
+// at QoS 0, and did not come before the broker fell silent.
 package bench

@@ -23,16 +23,21 @@ const (
 	rest       = 200 * time.Microsecond
 )
 
-// driver runs all publishers of a load in one goroutine.
+// quietLimit is how long a run waits after the last delivery for those that
+// are missing.
+const quietLimit = 5 * time.Second
+
+// driver runs all publishers and subscribers of a load in one goroutine.
 type driver struct {
-	load       Load
-	epoll      int
-	publishers []*publisher
-	buf        []byte
-	events     []syscall.EpollEvent
-	tally      tally
-	sent       int64
-	turn       int // who publishes first in the next round
+	load        Load
+	epoll       int
+	publishers  []*publisher
+	subscribers []*subscriber
+	buf         []byte
+	events      []syscall.EpollEvent
+	tally       tally
+	sent        int64
+	turn        int // who publishes first in the next round
 }
 
 // tally counts answers.
@@ -40,6 +45,8 @@ type tally struct {
 	acknowledged int64
 	refused      int64
 	latencies    Latencies
+	delivered    int64
+	deliveries   Latencies
 }
 
 func newDriver(ctx context.Context, l Load) (*driver, error) {
@@ -56,27 +63,72 @@ func newDriver(ctx context.Context, l Load) (*driver, error) {
 		p, err := newPublisher(ctx, l, n, noise)
 		if err == nil {
 			d.publishers = append(d.publishers, p)
-			const edge = 1 << 31 // EPOLLET, which package syscall has as a negative number
-			e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | edge, Fd: int32(n)}
-			err = syscall.EpollCtl(d.epoll, syscall.EPOLL_CTL_ADD, p.fd, &e)
+			err = d.watch(&p.link, n)
 		}
 		if err != nil {
 			d.close()
 			return nil, err
 		}
 	}
+	if err := d.subscribe(ctx); err != nil {
+		d.close()
+		return nil, err
+	}
 	return d, nil
+}
+
+// watch has poll look after a link; n numbers first the publishers, then the
+// subscribers.
+func (d *driver) watch(k *link, n int) error {
+	const edge = 1 << 31 // EPOLLET, which package syscall has as a negative number
+	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | edge, Fd: int32(n)}
+	return syscall.EpollCtl(d.epoll, syscall.EPOLL_CTL_ADD, k.fd, &e)
+}
+
+// subscribe connects the subscribers and waits until their subscriptions are
+// in force.
+func (d *driver) subscribe(ctx context.Context) error {
+	for n := range d.load.Subscribers {
+		s, err := newSubscriber(ctx, d.load, n, d.publishers)
+		if err != nil {
+			return err
+		}
+		d.subscribers = append(d.subscribers, s)
+		if err := d.watch(&s.link, len(d.publishers)+n); err != nil {
+			return err
+		}
+		s.flush()
+	}
+	err := d.await(time.Now(), connectLimit, func() bool {
+		return d.allSubscribers(func(s *subscriber) bool { return s.granted })
+	})
+	for n, s := range d.subscribers {
+		switch {
+		case err != nil:
+		case s.broken != nil:
+			err = fmt.Errorf("subscriber %d: %w", n, s.broken)
+		case !s.granted:
+			err = fmt.Errorf("subscriber %d: the broker did not answer the subscription to %s", n, d.load.filter())
+		}
+	}
+	return err
 }
 
 func (d *driver) close() {
 	for _, p := range d.publishers {
 		p.close()
 	}
+	for _, s := range d.subscribers {
+		s.close()
+	}
 	syscall.Close(d.epoll)
 }
 
 func (d *driver) run(ctx context.Context) (Result, error) {
 	start := time.Now()
+	for _, s := range d.subscribers {
+		s.since = start.UnixMilli()
+	}
 	from, end := start.Add(d.load.Warmup), start.Add(d.load.Warmup+d.load.Duration)
 	measured := d.load.Warmup == 0
 	now := start
@@ -115,10 +167,15 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 	}
 	res := Result{Addr: d.load.Addr, Elapsed: now.Sub(from), Acknowledged: d.tally.acknowledged,
 		P50: d.tally.latencies.Quantile(0.5), P99: d.tally.latencies.Quantile(0.99), Max: d.tally.latencies.Max()}
+	res.Delivered = d.tally.delivered
 	if res.Elapsed > 0 {
 		res.PerSecond = float64(res.Acknowledged) / res.Elapsed.Seconds()
+		res.DeliveredPerSecond = float64(res.Delivered) / res.Elapsed.Seconds()
 	}
 	if err := d.drain(start); err != nil {
+		return Result{}, err
+	}
+	if err := d.settle(start, &res); err != nil {
 		return Result{}, err
 	}
 	res.Sent, res.Refused = d.sent, d.tally.refused
@@ -191,16 +248,25 @@ func (d *driver) poll(start time.Time, wait time.Duration) (time.Time, error) {
 	now := time.Now()
 	ns := int64(now.Sub(start)) + 1
 	for _, e := range d.events[:max(n, 0)] {
-		p := d.publishers[e.Fd]
-		if e.Events&syscall.EPOLLOUT != 0 && p.unwritten() {
-			p.flush()
+		k, to := d.at(int(e.Fd))
+		if e.Events&syscall.EPOLLOUT != 0 && k.unwritten() {
+			k.flush()
 		}
 		if e.Events&^syscall.EPOLLOUT != 0 {
 			const ends = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
-			p.receive(d.buf, e.Events&ends != 0, ns, &d.tally)
+			k.receive(to, d.buf, e.Events&ends != 0, ns, &d.tally)
 		}
 	}
 	return now, nil
+}
+
+// at returns the link that watch was given with n.
+func (d *driver) at(n int) (*link, end) {
+	if n < len(d.publishers) {
+		return &d.publishers[n].link, d.publishers[n]
+	}
+	s := d.subscribers[n-len(d.publishers)]
+	return &s.link, s
 }
 
 // ping asks each broker connection for a sign that all before it was read.
@@ -209,28 +275,99 @@ func (d *driver) ping(start time.Time) error {
 		p.out = append(p.out, pingreq...)
 		p.flush()
 	}
-	return d.await(start, func(p *publisher) bool { return p.pong })
+	return d.await(start, drainLimit, func() bool {
+		return d.allPublishers(func(p *publisher) bool { return p.pong })
+	})
 }
 
 // drain waits for the acknowledgements that are still out.
 func (d *driver) drain(start time.Time) error {
-	return d.await(start, func(p *publisher) bool { return p.inflight == 0 })
+	return d.await(start, drainLimit, func() bool {
+		return d.allPublishers(func(p *publisher) bool { return p.inflight == 0 })
+	})
 }
 
-func (d *driver) await(start time.Time, done func(*publisher) bool) error {
-	for end := time.Now().Add(drainLimit); ; {
-		open := false
-		for _, p := range d.publishers {
-			open = open || p.broken == nil && !done(p)
-		}
+// await polls until done or limit.
+func (d *driver) await(start time.Time, limit time.Duration, done func() bool) error {
+	for end := time.Now().Add(limit); !done(); {
 		left := time.Until(end)
-		if !open || left <= 0 {
+		if left <= 0 {
 			return nil
 		}
 		if _, err := d.poll(start, left); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// settle waits for the messages that subscribers are still to be sent, and
+// adds what they found to the result.
+func (d *driver) settle(start time.Time, res *Result) error {
+	if len(d.subscribers) == 0 {
+		return nil
+	}
+	quiet := quietLimit
+	if d.load.quiet > 0 {
+		quiet = d.load.quiet
+	}
+	all := func() bool {
+		return d.allSubscribers(func(s *subscriber) bool { return s.missing() == 0 })
+	}
+	for before := int64(-1); before != d.distinct(); {
+		before = d.distinct()
+		if err := d.await(start, quiet, func() bool { return d.distinct() > before || all() }); err != nil {
+			return err
+		}
+	}
+	// A duplicate of the last message comes before the answer to this.
+	for _, s := range d.subscribers {
+		s.out = append(s.out, pingreq...)
+		s.flush()
+	}
+	err := d.await(start, time.Second, func() bool {
+		return d.allSubscribers(func(s *subscriber) bool { return s.pong })
+	})
+	for n, s := range d.subscribers {
+		res.Received += s.received
+		res.Lost += s.missing()
+		res.Duplicates += s.duplicates
+		res.OutOfOrder += s.late
+		res.Foreign += s.foreign
+		if s.broken != nil {
+			res.Errors = append(res.Errors, fmt.Sprintf("subscriber %d: %v", n, s.broken))
+		}
+	}
+	l := &d.tally.deliveries
+	res.DeliverP50, res.DeliverP99, res.DeliverMax = l.Quantile(0.5), l.Quantile(0.99), l.Max()
+	return err
+}
+
+// distinct is how many messages came, duplicates not included.
+func (d *driver) distinct() (n int64) {
+	for _, s := range d.subscribers {
+		n += s.received - s.duplicates - s.foreign
+	}
+	return n
+}
+
+// allPublishers reports whether all whose connection stands are done.
+func (d *driver) allPublishers(done func(*publisher) bool) bool {
+	for _, p := range d.publishers {
+		if p.broken == nil && !done(p) {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *driver) allSubscribers(done func(*subscriber) bool) bool {
+	for _, s := range d.subscribers {
+		if s.broken == nil && !done(s) {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *driver) allBroken() bool {

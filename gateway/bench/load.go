@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,6 +23,14 @@ type Load struct {
 	Topic    string        // may hold one %d, the number of the client from 0
 	ClientID string        // prefix of the client identifiers
 	Version  byte          // 4 or 5
+
+	// Subscribers are further connections, each of which subscribes to all
+	// topics with SubQoS (0 or 1) and checks what it is sent: that every
+	// message of every client comes, once and in order.
+	Subscribers int
+	SubQoS      byte
+
+	quiet    time.Duration // replaces quietLimit in tests
 	Username string
 	Password string
 }
@@ -49,6 +58,12 @@ func (l Load) Check() error {
 		return fmt.Errorf("MQTT version %d: give 4 (3.1.1) or 5", l.Version)
 	case l.Topic == "" || strings.ContainsAny(l.Topic, "+#"):
 		return fmt.Errorf("topic %q: give a topic name without wildcards", l.Topic)
+	case l.Subscribers < 0 || l.Subscribers > 1000:
+		return fmt.Errorf("%d subscribers: give 0 to 1000", l.Subscribers)
+	case l.SubQoS > 1:
+		return fmt.Errorf("subscribers with QoS %d: they are QoS 0 or 1", l.SubQoS)
+	case l.Subscribers > 0 && strings.Contains(l.Topic, "%d") && !slices.Contains(strings.Split(l.Topic, "/"), "%d"):
+		return fmt.Errorf("topic %q: with subscribers %%d must be a level by itself, as in plant/%%d/temp", l.Topic)
 	case strings.Count(l.Topic, "%") != strings.Count(l.Topic, "%d") || strings.Count(l.Topic, "%d") > 1:
 		return fmt.Errorf("topic %q: it may hold one %%d, the number of the client", l.Topic)
 	}
@@ -61,6 +76,9 @@ func (l Load) topic(n int) string {
 	}
 	return l.Topic
 }
+
+// filter matches the topics of all clients.
+func (l Load) filter() string { return strings.Replace(l.Topic, "%d", "+", 1) }
 
 // Result is what a broker made of a [Load]. Counts and latencies are those of
 // the time that was measured; Sent, Refused, Unacknowledged and Errors are of
@@ -75,11 +93,24 @@ type Result struct {
 	Refused        int64    // acknowledged with an error code
 	Unacknowledged int64    // sent, and no answer came
 	Errors         []string // what became of connections that broke
+
+	// What came to subscribers, summed over them. Latencies are those of
+	// messages that came since the measuring began, to the last; the faults
+	// are of the whole run.
+	Delivered                          int64 // while measuring
+	DeliveredPerSecond                 float64
+	DeliverP50, DeliverP99, DeliverMax time.Duration // from writing a message to reading it
+	Received                           int64         // in the whole run, duplicates included
+	Lost                               int64         // acknowledged, or sent at QoS 0, and never came
+	Duplicates                         int64         // came again
+	OutOfOrder                         int64         // came after a later one of the same client
+	Foreign                            int64         // not of this run; they count nowhere else
 }
 
-// Failed reports whether anything but acknowledgements came back.
+// Failed reports whether anything but acknowledgements came back, or a
+// subscriber found a fault.
 func (r Result) Failed() bool {
-	return r.Refused > 0 || r.Unacknowledged > 0 || len(r.Errors) > 0
+	return r.Refused > 0 || r.Unacknowledged > 0 || len(r.Errors) > 0 || r.Lost > 0 || r.Duplicates > 0 || r.OutOfOrder > 0
 }
 
 // Run puts l on its broker and returns what came of it. The error is about

@@ -11,6 +11,7 @@ const (
 	typeConnack    = 2
 	typePublish    = 3
 	typePuback     = 4
+	typeSuback     = 9
 	typePingresp   = 13
 	typeDisconnect = 14
 )
@@ -146,6 +147,55 @@ func ParseAck(body []byte) (Ack, error) {
 		a.Code = body[2]
 	}
 	return a, nil
+}
+
+// appendSubscribe appends a SUBSCRIBE packet for one filter to b.
+func appendSubscribe(b []byte, version byte, filter string, qos byte) []byte {
+	n := 2 + 2 + len(filter) + 1
+	if version == 5 {
+		n++
+	}
+	b = append(b, 0x82)
+	b = appendLength(b, n)
+	b = append(b, 0, 1) // packet identifier
+	if version == 5 {
+		b = append(b, 0) // no properties
+	}
+	return append(appendString(b, filter), qos)
+}
+
+var errPublish = errors.New("read PUBLISH: it is cut short")
+
+// cutPublish returns the payload of a PUBLISH packet, and its packet
+// identifier, which is 0 at QoS 0.
+func cutPublish(first, version byte, body []byte) (payload []byte, id uint16, err error) {
+	skip := func(n int) {
+		if err == nil && n > len(body) {
+			err = errPublish
+		}
+		if err == nil {
+			body = body[n:]
+		}
+	}
+	if len(body) < 2 {
+		return nil, 0, errPublish
+	}
+	skip(2 + int(binary.BigEndian.Uint16(body)))
+	if first&6 != 0 {
+		if len(body) < 2 {
+			return nil, 0, errPublish
+		}
+		id = binary.BigEndian.Uint16(body)
+		skip(2)
+	}
+	if version == 5 {
+		n, used := binary.Uvarint(body[:min(len(body), 4)])
+		if used <= 0 {
+			return nil, 0, errPublish
+		}
+		skip(used + int(n))
+	}
+	return body, id, err
 }
 
 // ParseConnack reports why the broker refused the connection, nil if it did

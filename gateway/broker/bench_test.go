@@ -97,9 +97,15 @@ func (p *pipe) Close() error                     { return nil }
 // BenchmarkIntake is the broker's own work for a published message: framing,
 // parsing, the batch, and the acknowledgement.
 func BenchmarkIntake(b *testing.B) {
-	for _, v := range []version{v4, v5} {
-		b.Run(v.String(), func(b *testing.B) {
-			br, err := New(Options{Emit: func(_ Batch, done func(error)) error { done(nil); return nil }})
+	rules := Access{ACL: acl(b, "allow publish * other/#,plant/+/%c", "allow publish * plant/line1/pump-17", "deny publish * plant/secret/#")}
+	for _, c := range []struct {
+		name string
+		v    version
+		a    Access
+	}{{"mqtt311", v4, Access{}}, {"mqtt5", v5, Access{}}, {"mqtt311/acl", v4, rules}} {
+		v := c.v
+		b.Run(c.name, func(b *testing.B) {
+			br, err := New(Options{Access: c.a, Emit: func(_ Batch, done func(error)) error { done(nil); return nil }})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -111,7 +117,7 @@ func BenchmarkIntake(b *testing.B) {
 			c := newConn(br, p)
 			c.connected, c.serving, c.v5 = true, true, bool(v)
 			c.cl = br.server.NewClient(nil, "", "bench", true)
-			c.session = newSession("bench")
+			c.session = newSession("bench", "")
 			b.ReportAllocs()
 			b.ResetTimer()
 			for p.left > 0 {

@@ -8,9 +8,19 @@
 // are well formed, and writes to subscribers past mochi's queues. This package
 // is the only importer of mochi.
 //
-// Clients may not publish to topics that begin with $: with MQTT 5 such a
-// message is refused with reason 0x87, with 3.1.1, which has no refusal, the
-// client is disconnected.
+// Clients connect over TCP, TLS or WebSocket, see [Listener]. Who may connect,
+// and publish and subscribe to what, is said by [Access], which can change while
+// clients are connected. A user is whom a password or a client certificate
+// vouches for; a name that nobody has checked counts for nothing. A session
+// belongs to its user: while it lasts, others are refused its client id.
+//
+// What is not allowed is refused with reason 0x87: a will with the CONNECT, a
+// subscription with the SUBACK, a message with its PUBACK or PUBREC; one at QoS
+// 0 is dropped. 3.1.1 has no refusal of a message: there the client is
+// disconnected. Every message is judged again when it is delivered, so that
+// neither wildcards nor shared subscriptions, retained messages, wills or what
+// a session has kept get round the rules. Nobody may publish to topics that
+// begin with $.
 //
 // Sessions, what they have not delivered and retained messages live in memory
 // and end with the process. A gateway that keeps retained messages elsewhere
@@ -21,7 +31,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -60,14 +69,8 @@ type Batch struct {
 
 // Options configure a broker. Emit is required.
 type Options struct {
-	// Listen has the TCP addresses to listen on, host:port.
-	Listen []string
-	// Authenticate reports whether user name and password of a client are
-	// right. It may be slow and is called concurrently. With nil, clients on
-	// loopback addresses are let in, others only if AllowAnonymous is set.
-	Authenticate func(user string, password []byte) bool
-	// AllowAnonymous lets in clients that give no user name.
-	AllowAnonymous bool
+	Listen []Listener
+	Access // until SetAccess
 
 	MaxPacket      int // bytes of the largest packet taken; default 1 MiB
 	MaxClients     int // default 10,000
@@ -93,7 +96,7 @@ type Options struct {
 type Stats struct {
 	Clients    int    // connected now
 	Received   uint64 // messages handed to Emit, wills among them
-	Refused    uint64 // messages that Emit or the broker refused
+	Refused    uint64 // messages that Emit or the broker refused, for want of rights among others
 	Duplicates uint64 // repeated QoS 2 messages, answered without an event
 	Delivered  uint64 // messages queued for connected subscribers
 	Dropped    uint64 // messages that a subscriber was too slow for
@@ -110,7 +113,8 @@ type Broker struct {
 	maxQueued      int
 	maxInflight    int
 	receiveMaximum int
-	listeners      []net.Listener
+	ports          []*port
+	access         atomic.Pointer[Access]
 	wg             sync.WaitGroup // all goroutines of the broker
 
 	mu       sync.Mutex
@@ -164,6 +168,7 @@ func New(o Options) (*Broker, error) {
 		recalled:       make(map[string]bool),
 		said:           make(map[string]time.Time),
 	}
+	b.access.Store(&o.Access)
 	b.server = newServer(o)
 	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
 		return nil, fmt.Errorf("new broker: %w", err)
@@ -171,80 +176,13 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Start binds all listeners and accepts clients. If one address cannot be
-// bound, none is served.
-func (b *Broker) Start() error {
-	for _, addr := range b.opt.Listen {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			for _, l := range b.listeners {
-				_ = l.Close()
-			}
-			b.listeners = nil
-			return fmt.Errorf("listen for mqtt on %s: %w", addr, err)
-		}
-		b.listeners = append(b.listeners, l)
-	}
-	if err := b.server.Serve(); err != nil {
-		return fmt.Errorf("start mqtt: %w", err)
-	}
-	for _, l := range b.listeners {
-		b.wg.Add(1)
-		go b.accept(l)
-	}
-	return nil
-}
-
-// Addrs returns the addresses that Start bound, in the order of
-// Options.Listen.
-func (b *Broker) Addrs() []net.Addr {
-	var addrs []net.Addr
-	for _, l := range b.listeners {
-		addrs = append(addrs, l.Addr())
-	}
-	return addrs
-}
-
-func (b *Broker) accept(l net.Listener) {
-	defer b.wg.Done()
-	for pause := time.Duration(0); ; {
-		socket, err := l.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil: // out of file descriptors, for instance
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			b.say("accept mqtt connections", l.Addr().String(), err)
-			time.Sleep(pause)
-			continue
-		}
-		pause = 0
-		c := newConn(b, socket)
-		if !b.enter(c) {
-			_ = socket.Close()
-			continue
-		}
-		go b.serve(c, l.Addr().String())
-	}
-}
-
-// enter counts a connection in. Half as many again as MaxClients may be open,
-// for those that have not said who they are.
-func (b *Broker) enter(c *conn) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed || len(b.conns) >= b.opt.MaxClients+b.opt.MaxClients/2+16 {
-		return false
-	}
-	b.conns[c] = struct{}{}
-	b.wg.Add(1)
-	return true
-}
-
 // serve is the life of a connection.
 func (b *Broker) serve(c *conn, listener string) {
 	defer b.wg.Done()
-	err := b.establish(c, listener)
+	err := c.handshake()
+	if err == nil {
+		err = b.establish(c, listener)
+	}
 	b.log.Debug("mqtt connection ended", "remote", c.RemoteAddr().String(), "err", err)
 	b.detach(c)
 	c.finish()
@@ -275,8 +213,8 @@ func (b *Broker) establish(c *conn, listener string) (err error) {
 // Emit and Release are not called any more; acknowledgements of what was
 // emitted are still sent. It waits for calls that block for back-pressure.
 func (b *Broker) StopIntake() {
-	for _, l := range b.listeners {
-		_ = l.Close()
+	for _, p := range b.ports {
+		p.stop()
 	}
 	for _, c := range b.all() {
 		c.pause()

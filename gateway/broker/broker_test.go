@@ -122,7 +122,7 @@ func (l *fakeLog) topics(t testing.TB, n int) (topics []string) {
 // start runs a broker over a log until the test ends.
 func start(t testing.TB, l *fakeLog, with ...func(*Options)) *Broker {
 	t.Helper()
-	o := Options{Listen: []string{"127.0.0.1:0"}, Emit: l.Emit, Release: l.Release, Held: l.Held}
+	o := Options{Listen: []Listener{{Address: "127.0.0.1:0"}}, Emit: l.Emit, Release: l.Release, Held: l.Held}
 	for _, f := range with {
 		f(&o)
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -38,10 +39,13 @@ type conn struct {
 	net.Conn                 // the socket
 	raw      syscall.RawConn // of the socket; nil if that is not a plain one
 	b        *Broker
+	from     Listener          // where the client connected
+	cert     *x509.Certificate // that the client has proven to own, if any
 
 	// Set while the session is established, constant from then on.
 	cl      *mqtt.Client
 	session *session
+	who     identity
 	v5      bool
 	ends    bool // the session ends with the connection (until DISCONNECT says otherwise)
 	will    *will
@@ -50,23 +54,24 @@ type conn struct {
 
 	// Owned by the goroutine that reads.
 	buf       []byte
-	r, w      int               // unread bytes are buf[r:w]
-	need      int               // size of the packet that is incomplete at buf[r:]
-	pass      []byte            // rest of the packet that mochi is reading
-	quiet     int               // small reads in a row
-	topics    map[string]string // topic names seen, so that a steady publisher costs no allocation
-	aliases   []string          // topic aliases of the client
-	keepAlive time.Duration     // time without a packet after which it is gone; 0 for ever
-	refreshed time.Time         // when the read deadline was set
-	heard     bool              // a packet came since
-	connected bool              // CONNECT has been passed on
-	bye       bool              // the client has taken its leave
-	gone      bool              // the client's end is closed
-	noWill    bool              // DISCONNECT said that there is to be none
-	granting  []grant           // subscriptions of the SUBSCRIBE that mochi works on
-	routeHeld bool              // this goroutine holds Broker.route
-	left      []packets.Packet  // of the session, to be sent again
-	prior     *conn             // the client's connection before this one
+	r, w      int                  // unread bytes are buf[r:w]
+	need      int                  // size of the packet that is incomplete at buf[r:]
+	pass      []byte               // rest of the packet that mochi is reading
+	quiet     int                  // small reads in a row
+	rights    *rights              // by which topics and aliases were judged
+	topics    map[string]topicName // seen, so that a steady publisher costs no allocation
+	aliases   []topicName          // topic aliases of the client
+	keepAlive time.Duration        // time without a packet after which it is gone; 0 for ever
+	refreshed time.Time            // when the read deadline was set
+	heard     bool                 // a packet came since
+	connected bool                 // CONNECT has been passed on
+	bye       bool                 // the client has taken its leave
+	gone      bool                 // the client's end is closed
+	noWill    bool                 // DISCONNECT said that there is to be none
+	granting  []grant              // subscriptions of the SUBSCRIBE that mochi works on
+	routeHeld bool                 // this goroutine holds Broker.route
+	left      []packets.Packet     // of the session, to be sent again
+	prior     *conn                // the client's connection before this one
 
 	mu       sync.Mutex
 	changed  sync.Cond // on mu: bytes were sent, a batch was committed, or the end is near
@@ -117,8 +122,12 @@ func (c *conn) endWith(err error) {
 	var v *violation
 	switch {
 	case errors.As(err, &v):
-		c.b.count.violations.Add(1)
-		c.b.say("mqtt protocol violation", c.name(), v)
+		if v.code == codeNotAuthorized { // 3.1.1 has no other way to say so
+			c.b.count.refused.Add(1)
+		} else {
+			c.b.count.violations.Add(1)
+			c.b.say("mqtt protocol violation", c.name(), v)
+		}
 		c.disconnect(v.code)
 	case errors.Is(err, errSilent):
 		c.disconnect(codeKeepAlive)

@@ -122,7 +122,7 @@ func FuzzStream(f *testing.F) {
 			c := newConn(b, &chunks{data: data, size: size})
 			c.connected, c.serving, c.v5 = true, true, v5
 			c.cl = b.server.NewClient(nil, "", "fuzz", true)
-			c.session = newSession("fuzz")
+			c.session = newSession("fuzz", "")
 			for {
 				var one [5000]byte
 				n, err := c.Read(one[:])

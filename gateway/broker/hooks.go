@@ -2,9 +2,9 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
-	"net"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -59,7 +59,8 @@ func (h *hook) Provides(what byte) bool {
 	return false
 }
 
-// OnConnect looks at a CONNECT before the client is authenticated.
+// OnConnect decides who may connect, with which will, and whose session that
+// is.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c, ok := cl.Net.Conn.(*conn)
 	if !ok {
@@ -82,17 +83,39 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if pk.Properties.AuthenticationMethod != "" {
 		return h.reject(cl, packets.ErrBadAuthenticationMethod)
 	}
-	if !pk.Connect.WillFlag {
-		return nil
+	a := h.b.access.Load()
+	who, ok, err := a.identify(c, pk.Connect.UsernameFlag, string(pk.Connect.Username), pk.Connect.Password)
+	if err != nil {
+		h.b.say("mqtt connection refused", c.name(), err)
 	}
-	topic := []byte(pk.Connect.WillTopic)
-	switch {
-	case checkTopic(topic) != nil:
-		return h.reject(cl, packets.ErrTopicNameInvalid)
-	case topic[0] == '$':
-		return h.reject(cl, packets.ErrNotAuthorized)
+	if !ok {
+		return h.reject(cl, packets.ErrBadUsernameOrPassword)
 	}
-	c.will = newWill(cl.ID, &pk)
+	c.who = who
+	if pk.Connect.WillFlag {
+		topic := pk.Connect.WillTopic
+		switch {
+		case checkTopic([]byte(topic)) != nil:
+			return h.reject(cl, packets.ErrTopicNameInvalid)
+		case !newRights(a, who.user, cl.ID).mayPublish(topic):
+			h.b.count.refused.Add(1)
+			h.b.say("mqtt will refused", c.name(), fmt.Errorf("user %q may not publish to %s", who.user, topic))
+			return h.reject(cl, packets.ErrNotAuthorized)
+		}
+		c.will = newWill(cl.ID, &pk)
+	}
+	c.ends = pk.Connect.Clean
+	if c.v5 {
+		c.ends = cl.Properties.Props.SessionExpiryInterval == 0
+	}
+	if c.prior, err = h.b.attach(c, cl.ID, pk.Connect.Clean); err != nil {
+		h.b.say("mqtt connection refused", c.name(), err)
+		code := packets.ErrNotAuthorized
+		if errors.Is(err, errTaken) {
+			code = packets.ErrClientIdentifierNotValid
+		}
+		return h.reject(cl, code)
+	}
 	return nil
 }
 
@@ -131,34 +154,40 @@ func newWill(client string, pk *packets.Packet) *will {
 	return &will{event: e, delay: time.Duration(p.WillDelayInterval) * time.Second}
 }
 
-// OnConnectAuthenticate decides who may connect.
-func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	o := &h.b.opt
-	switch {
-	case o.AllowAnonymous && !pk.Connect.UsernameFlag:
-		return true
-	case o.Authenticate == nil:
-		a, ok := cl.Net.Conn.LocalAddr().(*net.TCPAddr)
-		return o.AllowAnonymous || ok && a.IP.IsLoopback()
-	}
-	return pk.Connect.UsernameFlag && o.Authenticate(string(pk.Connect.Username), pk.Connect.Password)
+// OnConnectAuthenticate runs after OnConnect, which has decided.
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, _ packets.Packet) bool {
+	c, ok := cl.Net.Conn.(*conn)
+	return ok && c.session != nil
 }
 
-// OnACLCheck lets clients read everything. What they publish is not seen here.
-func (h *hook) OnACLCheck(_ *mqtt.Client, _ string, write bool) bool { return !write }
+// OnACLCheck decides on subscriptions, and on messages that mochi itself
+// publishes. What clients publish is not seen here.
+func (h *hook) OnACLCheck(cl *mqtt.Client, filter string, write bool) bool {
+	c, ok := cl.Net.Conn.(*conn)
+	if write || !ok || c.session == nil {
+		return false
+	}
+	if c.session.rights(h.b).maySubscribe(filter) {
+		return true
+	}
+	h.b.say("mqtt subscription refused", c.name(), fmt.Errorf("user %q may not subscribe to %s", c.who.user, filter))
+	return false
+}
 
 // OnSessionEstablish runs before mochi moves an earlier session of the client
 // to this connection. Routing stands still until that is done: mochi loses
 // messages that are added to a session while it copies it.
-func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	c := cl.Net.Conn.(*conn)
-	c.ends = pk.Connect.Clean
-	if c.v5 {
-		c.ends = cl.Properties.Props.SessionExpiryInterval == 0
-	}
-	c.prior = h.b.attach(c, cl.ID, pk.Connect.Clean)
 	h.b.route.Lock()
 	c.routeHeld = true
+	// While mochi ends a session it may have it on its books a moment longer
+	// than the broker, which by now may have begun one for another user.
+	if old, ok := h.b.server.Clients.Get(cl.ID); ok {
+		if before, ok := old.Net.Conn.(*conn); !ok || before.who.user != c.who.user {
+			h.b.evict(cl.ID)
+		}
+	}
 }
 
 // OnPacketSent runs before mochi repeats what an earlier connection left

@@ -128,7 +128,7 @@ func TestOnlyAConnectMayComeFirst(t *testing.T) {
 
 func TestConnectionsThatAreRefusedAreToldWhy(t *testing.T) {
 	b := start(t, newFakeLog(), func(o *Options) {
-		o.Authenticate = func(user string, password []byte) bool { return user == "u" && string(password) == "p" }
+		o.Users = users(t, "u", "p")
 	})
 	w := event.Event{Topic: "a/#", Payload: []byte("x")}
 	sysWill := event.Event{Topic: "$SYS/x", Payload: []byte("x")}
@@ -158,15 +158,15 @@ func TestConnectionsThatAreRefusedAreToldWhy(t *testing.T) {
 }
 
 func TestAnonymousClients(t *testing.T) {
-	nobody := func(string, []byte) bool { return false }
+	nobody := users(t)
 	for _, c := range []struct {
 		name string
 		set  func(*Options)
 		code byte
 	}{
 		{"may use a loopback address without users", func(*Options) {}, 0},
-		{"may not once there are users", func(o *Options) { o.Authenticate = nobody }, 5},
-		{"may if that is said", func(o *Options) { o.Authenticate, o.AllowAnonymous = nobody, true }, 0},
+		{"may not once there are users", func(o *Options) { o.Users = nobody }, 5},
+		{"may if that is said", func(o *Options) { o.Users, o.AllowAnonymous = nobody, true }, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cl := dial(t, start(t, newFakeLog(), c.set), v4)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"holdfast/gateway/event"
@@ -112,6 +113,7 @@ func (c *conn) takeRun(run []byte, n int) error {
 	if n > 0 {
 		batch.Events = make([]event.Event, 0, n)
 		f.quota = c.quota()
+		c.judge()
 	}
 	for len(run) > 0 && bad == nil {
 		h, _, _ := readHeader(run)
@@ -185,21 +187,16 @@ func (c *conn) takePublish(batch *Batch, f *flight, first byte, body []byte) (si
 	if err != nil {
 		return 0, err
 	}
-	if topic[0] == '$' { // for the broker's own topics
-		if !c.v5 {
-			return 0, &violation{codeNotAuthorized, "PUBLISH to a topic that begins with $"}
-		}
-		c.b.count.refused.Add(1)
-		f.answer(p, codeNotAuthorized)
-		return 0, nil
-	}
-	if p.qos > 0 && f.pending >= f.quota { // [MQTT-3.3.4-9]
+	if p.qos > 0 && topic.allowed && f.pending >= f.quota { // [MQTT-3.3.4-9]
 		return 0, &violation{codeReceiveMaximum, "more unacknowledged messages than the receive maximum"}
 	}
-	if p.qos == 2 && !c.session.take(c, p.id, p.dup) {
+	if p.qos == 2 && !c.session.take(c, p.id, p.dup, topic.allowed) {
 		c.b.count.duplicates.Add(1)
 		f.answer(p, codeSuccess)
 		return 0, nil
+	}
+	if !topic.allowed {
+		return 0, c.deny(f, p, topic.name)
 	}
 	f.answer(p, codeSuccess)
 	switch p.qos {
@@ -211,7 +208,7 @@ func (c *conn) takePublish(batch *Batch, f *flight, first byte, body []byte) (si
 		batch.Hold = append(batch.Hold, p.id)
 	}
 	batch.Events = append(batch.Events, event.Event{
-		Topic:   topic,
+		Topic:   topic.name,
 		Source:  "mqtt",
 		Client:  batch.Client,
 		Payload: p.payload,
@@ -247,42 +244,74 @@ func (p *properties) moveTo(e *event.Event) {
 	}
 }
 
-// topic returns the topic name of a PUBLISH, checked, and sets or resolves
-// the topic alias.
-func (c *conn) topic(name []byte, props *properties) (topic string, err error) {
+// topicName is the name of a topic, and whether the client may publish to it.
+type topicName struct {
+	name    string
+	allowed bool
+}
+
+// judge sees to it that topics are judged by what the client may do now.
+func (c *conn) judge() {
+	r := c.session.rights(c.b)
+	if r == c.rights {
+		return
+	}
+	c.rights, c.topics = r, nil
+	for i, a := range c.aliases {
+		c.aliases[i].allowed = a.name != "" && r.mayPublish(a.name)
+	}
+}
+
+// deny answers a PUBLISH that the client is not allowed. 3.1.1 has no answer
+// but the end of the connection.
+func (c *conn) deny(f *flight, p publish, topic string) error {
+	v := &violation{codeNotAuthorized, fmt.Sprintf("user %q may not publish to %s", c.who.user, topic)}
+	c.b.say("mqtt message refused", c.name(), v)
+	if !c.v5 {
+		return v
+	}
+	c.b.count.refused.Add(1)
+	f.answer(p, v.code)
+	return nil
+}
+
+// topic returns the topic of a PUBLISH, checked, and sets or resolves the
+// topic alias.
+func (c *conn) topic(name []byte, props *properties) (topic topicName, err error) {
 	if len(name) > 0 {
 		var known bool
 		if topic, known = c.topics[string(name)]; !known {
 			if err := checkTopic(name); err != nil {
-				return "", err
+				return topic, err
 			}
-			topic = string(name)
+			topic.name = string(name)
+			topic.allowed = c.rights.mayPublish(topic.name)
 			if c.topics == nil || len(c.topics) >= maxInterns {
-				c.topics = make(map[string]string)
+				c.topics = make(map[string]topicName)
 			}
-			if len(topic) <= 1024 {
-				c.topics[topic] = topic
+			if len(name) <= 1024 {
+				c.topics[topic.name] = topic
 			}
 		}
 	}
 	if !props.has(propTopicAlias) {
-		if topic == "" {
-			return "", protocolError("PUBLISH without a topic")
+		if topic.name == "" {
+			return topic, protocolError("PUBLISH without a topic")
 		}
 		return topic, nil
 	}
 	if props.alias == 0 || props.alias > maxAlias { // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-		return "", &violation{codeBadAlias, "topic alias out of range"}
+		return topic, &violation{codeBadAlias, "topic alias out of range"}
 	}
 	if c.aliases == nil {
-		c.aliases = make([]string, maxAlias+1)
+		c.aliases = make([]topicName, maxAlias+1)
 	}
-	if topic != "" {
+	if topic.name != "" {
 		c.aliases[props.alias] = topic
 		return topic, nil
 	}
-	if topic = c.aliases[props.alias]; topic == "" {
-		return "", protocolError("PUBLISH with a topic alias that was not set")
+	if topic = c.aliases[props.alias]; topic.name == "" {
+		return topic, protocolError("PUBLISH with a topic alias that was not set")
 	}
 	return topic, nil
 }

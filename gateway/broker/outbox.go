@@ -154,7 +154,7 @@ func (o *outbox) send(cl *mqtt.Client, c *conn) {
 			e: &e, qos: p.FixedHeader.Qos, id: id, retain: p.FixedHeader.Retain, dup: p.FixedHeader.Dup,
 			expiry: e.Properties.Expiry, subs: p.Properties.SubscriptionIdentifier,
 		}
-		if !live || !c.publish(d) {
+		if !live || !c.session.rights(c.b).maySubscribe(e.Topic) || !c.publish(d) {
 			o.discard(c.b, cl, id)
 			continue
 		}

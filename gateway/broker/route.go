@@ -46,6 +46,7 @@ type shareGroup struct {
 
 type target struct {
 	client  string
+	user    string // who is allowed the topic
 	qos     byte
 	noLocal bool
 	retain  bool  // retain as published
@@ -87,23 +88,31 @@ func (b *Broker) targetsOf(topic string) *targets {
 	}
 	t, ok := r.targets[topic]
 	if !ok {
-		t = newTargets(b.server.Topics.Subscribers(topic))
+		t = b.newTargets(topic)
 		r.targets[topic] = t
 	}
 	return t
 }
 
-func newTargets(subs *mqtt.Subscribers) *targets {
+// newTargets finds the subscribers that may receive messages of a topic.
+func (b *Broker) newTargets(topic string) *targets {
+	subs := b.server.Topics.Subscribers(topic)
 	t := new(targets)
 	for client, sub := range subs.Subscriptions {
-		t.plain = append(t.plain, newTarget(client, sub))
+		if user, ok := b.receiver(client, topic); ok {
+			t.plain = append(t.plain, newTarget(client, user, sub))
+		}
 	}
 	for _, members := range subs.Shared {
 		g := new(shareGroup)
 		for client, sub := range members {
-			g.members = append(g.members, newTarget(client, sub))
+			if user, ok := b.receiver(client, topic); ok {
+				g.members = append(g.members, newTarget(client, user, sub))
+			}
 		}
-		t.shared = append(t.shared, g)
+		if len(g.members) > 0 {
+			t.shared = append(t.shared, g)
+		}
 	}
 	if len(t.plain)+len(t.shared) == 0 {
 		return nil
@@ -111,8 +120,20 @@ func newTargets(subs *mqtt.Subscribers) *targets {
 	return t
 }
 
-func newTarget(client string, sub packets.Subscription) target {
-	t := target{client: client, qos: sub.Qos, noLocal: sub.NoLocal, retain: sub.RetainAsPublished}
+// receiver reports whether a client may receive messages of a topic, and who
+// it is.
+func (b *Broker) receiver(client, topic string) (user string, ok bool) {
+	b.mu.Lock()
+	s := b.sessions[client]
+	b.mu.Unlock()
+	if s == nil {
+		return "", false // just ended, and its subscriptions are about to
+	}
+	return s.user, s.rights(b).maySubscribe(topic)
+}
+
+func newTarget(client, user string, sub packets.Subscription) target {
+	t := target{client: client, user: user, qos: sub.Qos, noLocal: sub.NoLocal, retain: sub.RetainAsPublished}
 	for _, id := range sub.Identifiers {
 		if id > 0 {
 			t.ids = append(t.ids, id)
@@ -181,7 +202,7 @@ func (b *Broker) deliver(m *message, to *target, retain bool) {
 		return
 	}
 	c, ok := cl.Net.Conn.(*conn)
-	if !ok || c.session == nil {
+	if !ok || c.session == nil || c.session.user != to.user {
 		return
 	}
 	d := delivery{e: m.e, qos: min(m.e.QoS, to.qos), retain: retain, expiry: m.expiry, subs: to.ids}
@@ -271,7 +292,7 @@ func (b *Broker) sendRetained(c *conn, g grant) {
 	if parent, ok := strings.CutSuffix(filter, "/#"); ok { // which mochi forgets
 		found = append(found, b.server.Topics.Messages(parent)...)
 	}
-	to := newTarget(c.session.id, g.sub)
+	to := newTarget(c.session.id, c.session.user, g.sub)
 	for i := range found {
 		if c.ready() != nil {
 			return
@@ -286,6 +307,9 @@ func (b *Broker) sendCurrent(topic string, to *target) {
 	b.route.Lock()
 	defer b.route.Unlock()
 	p, ok := b.server.Topics.Retained.Get(topic)
+	if ok {
+		_, ok = b.receiver(to.client, topic)
+	}
 	if !ok {
 		return
 	}

@@ -1,7 +1,10 @@
 package broker
 
 import (
+	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/gateway/event"
@@ -23,9 +26,14 @@ import (
 // So a client that repeats messages without DUP may produce an event twice,
 // but no message is lost.
 type session struct {
-	id string
+	id   string
+	user string // whose it is; nobody else can take it up
+
+	lastRights atomic.Pointer[rights]
 
 	mu      sync.Mutex
+	who     identity  // of the newest connection
+	banned  bool      // its user is gone
 	settled sync.Cond // on mu: a commit has ended
 	conn    *conn     // the newest connection, nil when it has ended
 	held    map[uint16]hold
@@ -42,16 +50,17 @@ type hold struct {
 	counted   bool // against the receive maximum of c
 }
 
-func newSession(id string) *session {
-	s := &session{id: id}
+func newSession(id, user string) *session {
+	s := &session{id: id, user: user}
 	s.settled.L = &s.mu
 	return s
 }
 
 // take reports whether a PUBLISH at QoS 2 is a new message, and holds its
-// packet identifier if so. If an earlier connection of the client has the
-// same one on its way to the disk, it waits for the outcome.
-func (s *session) take(c *conn, id uint16, dup bool) bool {
+// packet identifier if so and the message is allowed. If an earlier connection
+// of the client has the same one on its way to the disk, it waits for the
+// outcome.
+func (s *session) take(c *conn, id uint16, dup, allowed bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, ok := s.held[id]
@@ -64,6 +73,9 @@ func (s *session) take(c *conn, id uint16, dup bool) bool {
 			s.held[id] = hold{c: c, committed: true}
 		}
 		return false
+	}
+	if !allowed {
+		return true
 	}
 	if s.held == nil {
 		s.held = make(map[uint16]hold)
@@ -141,19 +153,36 @@ type will struct {
 	delay time.Duration
 }
 
+var (
+	errTaken   = errors.New("the client id belongs to another user")
+	errRevoked = errors.New("the user was removed or has another password")
+)
+
 // attach makes c the connection of its client's session. fresh says that the
 // client wants none of what was before. It returns the connection that had the
-// session until now, if that has not ended.
-func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn) {
+// session until now, if that has not ended; the error is errTaken if the
+// session is that of another user.
+func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn, err error) {
 	b.mu.Lock()
 	s, known := b.sessions[id]
+	switch {
+	case known && s.user != c.who.user:
+		err = errTaken
+	case !b.access.Load().admits(c.who): // since it was let in
+		err = errRevoked
+	}
+	if err != nil {
+		b.mu.Unlock()
+		return nil, err
+	}
 	if !known {
-		s = newSession(id)
+		s = newSession(id, c.who.user)
 		b.sessions[id] = s
 	}
 	c.session = s
 	s.mu.Lock()
 	old, s.conn = s.conn, c
+	s.who, s.banned = c.who, false
 	publish := s.cancelWill()
 	s.mu.Unlock()
 	if old != nil && old.ends {
@@ -177,7 +206,7 @@ func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn) {
 			publish() // the session that it belongs to has ended [MQTT-3.1.3-9]
 		}
 	}
-	return old
+	return old, nil
 }
 
 // cancelWill stops a will that waits and returns what would publish it.
@@ -206,6 +235,7 @@ func (b *Broker) detach(c *conn) {
 	if current {
 		s.conn = nil
 	}
+	banned := s.banned
 	s.mu.Unlock()
 	if !current && heir != nil {
 		b.repair(heir)
@@ -216,7 +246,9 @@ func (b *Broker) detach(c *conn) {
 		}
 		b.leaveWill(s, w)
 	}
-	if current && ends {
+	if current && banned {
+		b.purge(s)
+	} else if current && ends {
 		b.endSession(s)
 	}
 }
@@ -251,13 +283,21 @@ func (b *Broker) forget(s *session) {
 }
 
 // leaveWill publishes a will, now or after its delay unless the client comes
-// back before.
+// back before. Whether the client may do so is looked at when it happens.
 func (b *Broker) leaveWill(s *session, w *will) {
 	publish := func() {
 		if !b.enterIntake() {
 			return // at shutdown the server goes, not the clients
 		}
 		defer b.leaveIntake()
+		s.mu.Lock()
+		banned := s.banned
+		s.mu.Unlock()
+		if banned || !s.rights(b).mayPublish(w.event.Topic) {
+			b.count.refused.Add(1)
+			b.say("mqtt will refused", s.id, fmt.Errorf("user %q may not publish to %s any more", s.user, w.event.Topic))
+			return
+		}
 		w.event.Received = event.At(time.Now())
 		lost := func(err error) {
 			if err != nil {
@@ -276,7 +316,7 @@ func (b *Broker) leaveWill(s *session, w *will) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == nil { // otherwise the client is back already
+	if s.conn == nil && !s.banned { // otherwise the client is back already, or its user gone
 		s.willNow = publish
 		s.will = time.AfterFunc(w.delay, publish)
 	}

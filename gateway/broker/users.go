@@ -117,6 +117,19 @@ func (u *Users) Verify(name string, password []byte) bool {
 	return ok
 }
 
+// remember takes over which passwords an older version of the users found
+// right, before u is used: all devices may reconnect after a reload.
+func (u *Users) remember(old *Users) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	u.secret = old.secret
+	for name, digest := range old.right {
+		if u.hashes[name] == old.hashes[name] {
+			u.right[name] = digest
+		}
+	}
+}
+
 // digest stands for a password in memory.
 func (u *Users) digest(name string, password []byte) (d [sha256.Size]byte) {
 	h := hmac.New(sha256.New, u.secret[:])

@@ -1,21 +1,42 @@
 package broker
 
 import (
+	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/argon2"
 )
 
-func usersFile(t *testing.T, text string) string {
+func usersFile(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "users")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// users returns users by name and password, whose hashes cost next to nothing.
+func users(t testing.TB, namesAndPasswords ...string) *Users {
+	t.Helper()
+	var text strings.Builder
+	for i := 0; i < len(namesAndPasswords); i += 2 {
+		salt := []byte("saltsalt")
+		key := argon2.IDKey([]byte(namesAndPasswords[i+1]), salt, 1, 8, 1, 32)
+		fmt.Fprintf(&text, "%s:$argon2id$v=19$m=8,t=1,p=1$%s$%s\n", namesAndPasswords[i],
+			base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
+	}
+	u, err := LoadUsers(usersFile(t, text.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 func TestUsersLogInWithTheirPasswordOnly(t *testing.T) {
@@ -70,6 +91,19 @@ func TestAStormOfReconnectsIsCheap(t *testing.T) {
 	storm.Wait()
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("1000 verifications took %v", took)
+	}
+}
+
+func TestAReloadForgetsOnlyPasswordsThatChanged(t *testing.T) {
+	b := start(t, newFakeLog(), func(o *Options) { o.Users = users(t, "pump", "1", "valve", "2") })
+	old := b.access.Load().Users
+	if !old.Verify("pump", []byte("1")) || !old.Verify("valve", []byte("2")) {
+		t.Fatal("refused")
+	}
+	u := users(t, "pump", "1", "valve", "3")
+	b.SetAccess(Access{Users: u})
+	if len(u.right) != 1 || !u.Verify("pump", []byte("1")) || u.Verify("valve", []byte("2")) || !u.Verify("valve", []byte("3")) {
+		t.Errorf("right passwords: %v", u.right)
 	}
 }
 

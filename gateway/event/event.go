@@ -56,7 +56,7 @@ type Event struct {
 
 	// Topic is an MQTT topic name, without wildcards.
 	Topic string
-	// Source is the kind of source: mqtt, device, http, rule.
+	// Source is the kind of source: mqtt, device, http, bridge, rule.
 	Source string
 	// Client names the instance within the source: the MQTT client
 	// identifier, the device or the rule.

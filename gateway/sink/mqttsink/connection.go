@@ -21,6 +21,7 @@ import (
 const (
 	dialTimeout = 10 * time.Second // to reach the far side, and again for its CONNACK
 	goodbye     = 250 * time.Millisecond
+	maxConnack  = 5 // the last return code of a CONNACK; what is above is paho's
 )
 
 // far is the broker on the far side and how to reach it.
@@ -78,7 +79,7 @@ func (f *far) connect(ctx context.Context, s session) (*connection, error) {
 		SetAutoAckDisabled(true).SetOrderMatters(true).
 		SetKeepAlive(f.keepAlive).SetPingTimeout(max(f.keepAlive, dialTimeout)).
 		SetConnectTimeout(dialTimeout).
-		SetWriteTimeout(time.Second). // bounds only what waits in vain for a lost connection
+		SetWriteTimeout(500 * time.Millisecond). // bounds only what waits in vain for a lost connection
 		SetUsername(f.username).SetPassword(password).
 		SetConnectionLostHandler(nil).
 		SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return l, nil })
@@ -92,11 +93,12 @@ func (f *far) connect(ctx context.Context, s session) (*connection, error) {
 	token := c.Connect().(*paho.ConnectToken)
 	<-token.Done() // the handshake has a deadline, and ends when the link does
 	if err := token.Error(); err != nil {
-		if lost := l.cause(); lost != nil {
-			err = lost
+		code := token.ReturnCode()
+		if lost := l.cause(); lost != nil && code > maxConnack {
+			err = lost // says more than paho
 		}
 		l.fail(err)
-		return nil, f.refused(ctx, token.ReturnCode(), err)
+		return nil, f.refused(ctx, code, err)
 	}
 	if !stop() {
 		return nil, fmt.Errorf("%s: %w", f.label, ctx.Err())

@@ -5,8 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,8 +96,23 @@ type farConn struct {
 	net.Conn
 	number  int // the first has 1
 	connect packet
-	came    int // PUBLISH packets
+	came    int  // PUBLISH packets
+	left    bool // with a DISCONNECT
+	closed  atomic.Bool
+	ended   chan bool // closed when the other end is closed too
 	mu      sync.Mutex
+}
+
+// Close ends the connection; what has been read from it already is ignored.
+func (c *farConn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+// finish ends the connection and waits until the other end has noticed.
+func (c *farConn) finish() {
+	_ = c.Conn.(*net.TCPConn).CloseWrite()
+	<-c.ended
 }
 
 func (c *farConn) write(packets ...packet) {
@@ -115,8 +133,15 @@ type far struct {
 	on func(c *farConn, m publish)
 	// connack answers a CONNECT; nil accepts.
 	connack func(c *farConn) packet
-	// subscribed is called after a SUBACK.
-	subscribed func(c *farConn, filters packet)
+	// suback returns the codes of a SUBACK; nil grants QoS 1. subscribed is
+	// called behind it.
+	suback     func(c *farConn, codes []byte) []byte
+	subscribed func(c *farConn)
+	// acked is called for every PUBACK.
+	acked func(c *farConn, id uint16)
+
+	turn    sync.Mutex          // one packet at a time
+	current map[string]*farConn // by client identifier: a new one ends the old [MQTT-3.1.4-2]
 
 	mu       sync.Mutex
 	conns    []*farConn
@@ -131,7 +156,7 @@ func newFar(t testing.TB) *far {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &far{t: t, listener: l}
+	f := &far{t: t, listener: l, current: map[string]*farConn{}}
 	t.Cleanup(func() {
 		_ = l.Close()
 		f.cut()
@@ -143,7 +168,7 @@ func newFar(t testing.TB) *far {
 				return
 			}
 			f.mu.Lock()
-			c := &farConn{Conn: conn, number: len(f.conns) + 1}
+			c := &farConn{Conn: conn, number: len(f.conns) + 1, ended: make(chan bool)}
 			f.conns = append(f.conns, c)
 			f.mu.Unlock()
 			go f.serve(c)
@@ -163,61 +188,83 @@ func (f *far) cut() {
 }
 
 func (f *far) serve(c *farConn) {
+	defer close(c.ended)
 	defer c.Close()
 	r := bufio.NewReader(c)
 	for {
 		p, err := readPacket(r)
-		if err != nil {
+		if err != nil || !f.handle(c, p) {
 			return
-		}
-		f.mu.Lock()
-		down, hang := f.down, f.hang
-		f.mu.Unlock()
-		switch p.kind() {
-		case 1:
-			c.connect = p
-			switch {
-			case down:
-				return
-			case f.connack != nil:
-				c.write(f.connack(c))
-			default:
-				c.write(packet{0x20, []byte{0, 0}})
-			}
-		case 3:
-			m := parsePublish(p)
-			f.mu.Lock()
-			f.all = append(f.all, m)
-			c.came++
-			f.mu.Unlock()
-			switch {
-			case down:
-				return
-			case hang:
-			case f.on != nil:
-				f.on(c, m)
-			default:
-				f.accept(c, m)
-			}
-		case 8:
-			codes := make([]byte, filters(p))
-			for i := range codes {
-				codes[i] = 1
-			}
-			c.write(packet{0x90, append(p.body[:2:2], codes...)})
-			if f.subscribed != nil {
-				f.subscribed(c, p)
-			}
-		case 12:
-			c.write(packet{0xd0, nil})
-		case 14:
-			return
-		case 4:
-			if f.on != nil {
-				f.on(c, publish{id: binary.BigEndian.Uint16(p.body), topic: "PUBACK"})
-			}
 		}
 	}
+}
+
+// handle answers a packet; false ends the connection.
+func (f *far) handle(c *farConn, p packet) bool {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	f.mu.Lock()
+	down, hang := f.down, f.hang
+	f.mu.Unlock()
+	if down {
+		return false
+	}
+	if p.kind() == 1 {
+		c.connect = p
+		f.current[c.id()] = c
+		if f.connack != nil {
+			c.write(f.connack(c))
+		} else {
+			c.write(packet{0x20, []byte{0, 0}})
+		}
+		return true
+	}
+	if f.current[c.id()] != c || c.closed.Load() {
+		return false
+	}
+	switch p.kind() {
+	case 3:
+		m := parsePublish(p)
+		f.mu.Lock()
+		f.all = append(f.all, m)
+		f.mu.Unlock()
+		c.came++
+		switch {
+		case hang:
+		case f.on != nil:
+			f.on(c, m)
+		default:
+			f.accept(c, m)
+		}
+	case 4:
+		if f.acked != nil {
+			f.acked(c, binary.BigEndian.Uint16(p.body))
+		}
+	case 8:
+		codes := make([]byte, filters(p))
+		for i := range codes {
+			codes[i] = 1
+		}
+		if f.suback != nil {
+			codes = f.suback(c, codes)
+		}
+		c.write(packet{0x90, append(p.body[:2:2], codes...)})
+		if f.subscribed != nil {
+			f.subscribed(c)
+		}
+	case 12:
+		c.write(packet{0xd0, nil})
+	case 14:
+		c.left = true
+		return false
+	}
+	return true
+}
+
+// id is the client identifier.
+func (c *farConn) id() string {
+	rest := c.connect.body[10:]
+	return string(rest[2 : 2+binary.BigEndian.Uint16(rest)])
 }
 
 func filters(subscribe packet) (n int) {
@@ -264,6 +311,13 @@ func (f *far) Hang(on bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hang = on
+}
+
+// taken returns what was accepted.
+func (f *far) taken() []publish {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]publish(nil), f.accepted...)
 }
 
 func (f *far) came() []publish {
@@ -327,5 +381,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("not within %v: %s", patience, what)
 		}
+	}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func write(t testing.TB, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

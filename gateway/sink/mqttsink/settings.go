@@ -108,7 +108,7 @@ func read(s *config.Section) (*plan, error) {
 	r.errs.Add(s.Decode(&set))
 	p := &plan{
 		name: s.Name(), qos: byte(set.QoS), retain: set.Retain, item: set.Payload == "item",
-		maxPayload: min(int(set.MaxPayload), maxRemaining), inflight: set.MaxInflight, peers: set.Peers,
+		maxPayload: int(min(set.MaxPayload, maxRemaining)), inflight: set.MaxInflight, peers: set.Peers,
 		far: far{
 			username: set.Username, password: set.Password.Reveal(), passwordFile: string(set.PasswordFile),
 			keepAlive: set.KeepAlive.Std(), tls: set.TLS,
@@ -192,7 +192,9 @@ func (r *reader) url(text string, f *far) {
 		r.errorf("url", "url must begin with tcp://, ssl://, ws:// or wss:// and a host")
 		return
 	case u.User != nil:
-		r.errorf("url", "url must not hold a user or password, which would show in logs; use username and password")
+		e := r.s.Errorf("url", "url must not hold a user or password, which would show in logs; use username and password")
+		e.Source = "" // it would show here too
+		r.errs.Add(e)
 		return
 	case !scheme.web && (u.Path != "" && u.Path != "/" || u.RawQuery != ""):
 		r.errorf("url", "only ws:// and wss:// take a path")

@@ -105,7 +105,7 @@ func (s *Sink) Send(ctx context.Context, b forward.Batch) error {
 	}
 	refused, err := s.publish(ctx, c, &b)
 	if err != nil {
-		err = s.plan.far.explain(ctx, err)
+		err = s.plan.far.explain(context.Background(), err) // ctx may have ended later
 		c.link.fail(errors.New("given up by the sink"))
 		s.arena = nil // paho may still read it
 		return err
@@ -167,6 +167,9 @@ func (s *Sink) publish(ctx context.Context, c *connection, b *forward.Batch) (re
 			if err := await(ctx, c, s.tokens[done]); err != nil {
 				return nil, err
 			}
+		}
+		if c.link.isDown() { // Publish would wait in vain
+			return nil, c.link.cause()
 		}
 		s.tokens = append(s.tokens, c.Publish(m.topic, s.plan.qos, m.retain, m.payload))
 	}

@@ -1,0 +1,221 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+
+	"holdfast/gateway/event"
+)
+
+// Rule allows or denies users to publish or subscribe to topics.
+type Rule struct {
+	// Users are names; "*" is everybody, "" whoever has no name.
+	Users []string
+	// Deny takes away what other rules allow.
+	Deny bool
+	// Publish and Subscribe say what the rule is about.
+	Publish, Subscribe bool
+	// Topics are filters in which %u stands for the user, %c for the client id
+	// and %% for a percent sign. A name that is empty, has one of the characters
+	// + # and /, or would make up a topic that begins with $, stands for nothing:
+	// a rule that allows then matches no topic, and one that denies every topic
+	// from the level on that the name would be in.
+	Topics []string
+}
+
+// ACL are the rules of what clients may do. A client may do what one rule
+// allows and none denies; their order does not matter.
+//
+// To publish, the topic must match. To subscribe, the whole filter must lie
+// within one that is allowed and not within one that is denied; of what it
+// matches, the client then receives only topics that are allowed and not
+// denied. A shared subscription counts as its filter. Topics that begin with
+// $ match only if the rule spells out their first level.
+type ACL struct{ rules []Rule }
+
+// NewACL returns an ACL of the rules. Without any, nobody may do anything.
+func NewACL(rules []Rule) (*ACL, error) {
+	for i, r := range rules {
+		switch {
+		case len(r.Users) == 0:
+			return nil, fmt.Errorf("acl rule %d: it names no users; '*' is everybody", i+1)
+		case !r.Publish && !r.Subscribe:
+			return nil, fmt.Errorf("acl rule %d: it is neither about publish nor about subscribe", i+1)
+		case len(r.Topics) == 0:
+			return nil, fmt.Errorf("acl rule %d: it names no topics; '#' is all", i+1)
+		}
+		for _, t := range r.Topics {
+			if err := CheckPattern(t); err != nil {
+				return nil, fmt.Errorf("acl rule %d: %w", i+1, err)
+			}
+		}
+	}
+	return &ACL{slices.Clone(rules)}, nil
+}
+
+// CheckPattern reports what makes s unusable as one of a rule's topics.
+func CheckPattern(s string) error {
+	if mqtt.IsSharedFilter(s) {
+		return fmt.Errorf("%q: a shared subscription counts as its filter; write that, without %s", s, "$share and the group")
+	}
+	for rest := s; ; {
+		_, after, ok := strings.Cut(rest, "%")
+		if !ok {
+			break
+		}
+		if after == "" || !strings.ContainsRune("uc%", rune(after[0])) {
+			return fmt.Errorf("%q: %% must be followed by u (the user), c (the client id) or another %%", s)
+		}
+		rest = after[1:]
+	}
+	filter, _ := fill(s, "u", "c")
+	if err := event.CheckFilter(filter); err != nil {
+		return err
+	}
+	if strings.Count(filter, "/") >= maxLevels {
+		return errors.New("the topic has too many levels")
+	}
+	return nil
+}
+
+// fill puts names into a pattern. ok is false if one cannot stand there; the
+// filter then matches everything from that level on.
+func fill(pattern, user, client string) (filter string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		if pattern[i] != '%' {
+			b.WriteByte(pattern[i])
+			continue
+		}
+		i++ // CheckPattern has seen to it that there is more
+		name := "%"
+		switch pattern[i] {
+		case 'u':
+			name = user
+		case 'c':
+			name = client
+		}
+		if name == "" || strings.ContainsAny(name, "+#/") || b.Len() == 0 && name[0] == '$' {
+			sofar := b.String()
+			return sofar[:strings.LastIndexByte(sofar, '/')+1] + "#", false
+		}
+		b.WriteString(name)
+	}
+	return b.String(), true
+}
+
+// rights are what one client may do: the rules that are about it, with its
+// names filled in.
+type rights struct {
+	access    *Access
+	publish   topics
+	subscribe topics
+}
+
+// topics are filters of what is allowed, less those of what is denied.
+type topics struct {
+	all         bool
+	allow, deny []string
+}
+
+func newRights(a *Access, user, client string) *rights {
+	r := &rights{access: a}
+	if a.ACL == nil {
+		r.publish.all, r.subscribe.all = true, true
+		return r
+	}
+	for i := range a.ACL.rules {
+		rule := &a.ACL.rules[i]
+		if !slices.Contains(rule.Users, "*") && !slices.Contains(rule.Users, user) {
+			continue
+		}
+		for _, pattern := range rule.Topics {
+			filter, ok := fill(pattern, user, client)
+			if rule.Publish {
+				r.publish.add(filter, ok, rule.Deny)
+			}
+			if rule.Subscribe {
+				r.subscribe.add(filter, ok, rule.Deny)
+			}
+		}
+	}
+	return r
+}
+
+func (t *topics) add(filter string, ok, deny bool) {
+	switch {
+	case deny:
+		t.deny = append(t.deny, filter)
+	case ok:
+		t.allow = append(t.allow, filter)
+	}
+}
+
+// permit reports whether a topic or all that a filter matches is allowed. What
+// is denied of a filter is not looked at unless that is all of it: it is left
+// out when messages are delivered.
+func (t *topics) permit(filter string) bool {
+	if t.all {
+		return true
+	}
+	has := func(filters []string) bool {
+		return slices.ContainsFunc(filters, func(f string) bool { return covers(f, filter) })
+	}
+	return has(t.allow) && !has(t.deny)
+}
+
+// mayPublish reports whether the client may publish to a topic. Those that
+// begin with $ are the broker's.
+func (r *rights) mayPublish(topic string) bool {
+	return topic[0] != '$' && r.publish.permit(topic)
+}
+
+// maySubscribe reports whether the client may subscribe to a filter, or
+// receive a message of a topic.
+func (r *rights) maySubscribe(filter string) bool {
+	if mqtt.IsSharedFilter(filter) {
+		_, filter, _ = strings.Cut(filter, "/")
+		_, filter, _ = strings.Cut(filter, "/")
+	}
+	return r.subscribe.permit(filter)
+}
+
+// covers reports whether filter a matches every topic that b matches, which
+// may be a topic itself. It may miss that where it takes more than one look at
+// each level: +/# is not taken to cover #.
+func covers(a, b string) bool {
+	if strings.HasPrefix(b, "$") && (a[0] == '+' || a[0] == '#') { // [MQTT-4.7.2-1]
+		return false
+	}
+	for {
+		x, restA, moreA := strings.Cut(a, "/")
+		if x == "#" {
+			return true
+		}
+		y, restB, moreB := strings.Cut(b, "/")
+		if y == "#" || x != "+" && x != y {
+			return false
+		}
+		switch {
+		case !moreA || !moreB:
+			return !moreB && (!moreA || restA == "#") // a/# matches a
+		default:
+			a, b = restA, restB
+		}
+	}
+}
+
+// rights returns what the session's client may do at this moment.
+func (s *session) rights(b *Broker) *rights {
+	a := b.access.Load()
+	r := s.lastRights.Load()
+	if r == nil || r.access != a {
+		r = newRights(a, s.user, s.id)
+		s.lastRights.Store(r)
+	}
+	return r
+}
