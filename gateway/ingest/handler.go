@@ -123,7 +123,7 @@ func (s *Server) store(ctx context.Context, events []event.Event) error {
 	stored := make(chan error, 1)
 	err := s.emit(ctx, events, func(err error) { stored <- err })
 	if err == nil {
-		_ = stored
+		err = <-stored // the log has them: nothing else may be said before it has decided
 	}
 	switch {
 	case err == nil:
