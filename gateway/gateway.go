@@ -143,7 +143,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		case <-g.log.Failed():
 			err = g.log.Err()
 		case err = <-g.failed:
-		case err = <-g.ops.Failed():
+		case err = <-g.ops.Failed(): // a listener is gone
 		}
 	}
 	return errors.Join(err, g.stop())
@@ -162,16 +162,16 @@ func (g *Gateway) start() error {
 			return err
 		}
 	}
-	if err := g.startOps(cfg); err != nil {
-		return err
-	}
 	if err := g.startDevices(cfg); err != nil {
 		return err
 	}
 	if err := g.startIngest(cfg); err != nil {
 		return err
 	}
-	return g.broker.Start()
+	if err := g.broker.Start(); err != nil {
+		return err
+	}
+	return g.startOps(cfg)
 }
 
 func (g *Gateway) startOps(cfg *Config) error {

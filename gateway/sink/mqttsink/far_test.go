@@ -20,7 +20,7 @@ import (
 	"holdfast/gateway/sink/mqttsink"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // packet is one MQTT packet on the wire.
 type packet struct {
@@ -359,10 +359,6 @@ func open(t testing.TB, yaml string) forward.Sink {
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	return s
-}
-
-func batch(first uint64, n int) forward.Batch {
-	return forward.Batch{Gateway: "gw-1", Stream: "events", Events: sinktest.Events(first, n)}
 }
 
 // numbered returns n events with the payloads "first", "first+1" and so on.
