@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -100,6 +102,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.requests++
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		panic(http.ErrAbortHandler) // the gateway was killed while it sent: no answer
+	}
 	if err != nil {
 		r.bad = append(r.bad, err.Error())
 		w.WriteHeader(http.StatusInternalServerError)
