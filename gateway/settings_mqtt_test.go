@@ -137,6 +137,39 @@ mqtt:
 	}
 }
 
+func TestTheExamplesInTheReferenceAreRight(t *testing.T) {
+	reference, err := os.ReadFile("../configs/reference.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(reference), "\nmqtt:\n")
+	section, _, _ = strings.Cut(section, "\nhttp:\n")
+	text := "mqtt:\n  listen:\n"
+	for line := range strings.Lines(section) {
+		if example, ok := strings.CutPrefix(line, "  #   "); ok {
+			text += "  " + example
+		}
+	}
+	dir := writeConfig(t, map[string]string{"c.yaml": text})
+	certificate(t, dir)
+	for from, to := range map[string]string{"cert.pem": "gateway.pem", "key.pem": "gateway.key"} {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificate(t, dir)
+	if err := os.Rename(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "devices.pem")); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load([]string{filepath.Join(dir, "c.yaml")}, fakeParts())
+	if err != nil {
+		t.Fatalf("%v\nin\n%s", err, text)
+	}
+	if l := c.MQTT.Listen; len(l) != 1 || l[0].TLS.ClientCA == "" || len(l[0].WebSocket.Origins) != 1 || c.MQTT.ACL == nil {
+		t.Errorf("got %+v", c.MQTT)
+	}
+}
+
 func TestReloadChangesWhoMayDoWhat(t *testing.T) {
 	dir := t.TempDir()
 	hashes := map[string]string{}

@@ -139,6 +139,11 @@ func (c *conn) name() string {
 	if c.cl != nil && c.cl.ID != "" {
 		return c.cl.ID
 	}
+	return c.host()
+}
+
+// host is where the client is.
+func (c *conn) host() string {
 	host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 	return host
 }

@@ -85,10 +85,11 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	a := h.b.access.Load()
 	who, ok, err := a.identify(c, pk.Connect.UsernameFlag, string(pk.Connect.Username), pk.Connect.Password)
-	if err != nil {
-		h.b.say("mqtt connection refused", c.name(), err)
-	}
 	if !ok {
+		if err == nil {
+			err = fmt.Errorf("user name %q with a wrong password, or none", pk.Connect.Username)
+		}
+		h.b.say("mqtt connection refused", c.host(), err) // anybody can make up client ids
 		return h.reject(cl, packets.ErrBadUsernameOrPassword)
 	}
 	c.who = who

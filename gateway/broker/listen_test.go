@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -375,9 +376,16 @@ func TestAReplacedAuthorityShutsOutTheCertificatesOfTheOldOne(t *testing.T) {
 		}
 		defer nc.Close()
 		c := &client{Conn: nc, t: t, r: bufio.NewReader(nc)}
-		c.send(connectPacket(connectOptions{id: "a"}))
-		_, _, err = c.read()
-		return nc.ConnectionState().DidResume, err
+		c.send(connectPacket(connectOptions{id: "a", keep: true}))
+		if _, body, err := c.read(); err != nil || body[1] != 0 {
+			return false, fmt.Errorf("not let in: % x, %w", body, err)
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if user := b.sessions["a"].user; user != "pump" {
+			t.Errorf("the user is %q", user)
+		}
+		return nc.ConnectionState().DidResume, nil
 	}
 	if _, err := try(); err != nil {
 		t.Fatal(err)
