@@ -41,6 +41,7 @@ The latency of single messages: holdfast bench --clients 1 --window 1`,
 			if err := checkLoad(cmd, &l); err != nil {
 				return err
 			}
+			l.Progress = showProgress(cmd.ErrOrStderr(), l)
 			r, err := bench.Run(cmd.Context(), l)
 			if err != nil {
 				return brokerError(err)
@@ -73,6 +74,28 @@ The latency of single messages: holdfast bench --clients 1 --window 1`,
 	output.register(cmd)
 	cmd.AddCommand(benchCompareCommand(&l), benchSyncCommand())
 	return cmd
+}
+
+// showProgress returns what writes a line a second on a terminal; nil where
+// nobody watches.
+func showProgress(w io.Writer, l bench.Load) func(bench.Progress) {
+	if !isTerminal(w) {
+		return nil
+	}
+	return func(p bench.Progress) {
+		what := "acknowledged"
+		switch {
+		case p.Warming:
+			what = "acknowledged, warming up"
+		case l.QoS == 0:
+			what = "sent"
+		}
+		line := fmt.Sprintf("%4.0fs of %.0fs  %s/s %s", p.Elapsed.Seconds(), (l.Warmup + l.Duration).Seconds(), count(uint64(max(p.PerSecond, 0))), what)
+		if l.Subscribers > 0 {
+			line += fmt.Sprintf("  %s delivered", count(uint64(p.Delivered)))
+		}
+		fmt.Fprintln(w, line)
+	}
 }
 
 // checkLoad completes and checks the settings of l.

@@ -250,6 +250,20 @@ func TestARunEndsWithItsLastMessage(t *testing.T) {
 	}
 }
 
+func TestProgressIsReportedWhileTheLoadRuns(t *testing.T) {
+	b := newBroker(t, nil)
+	l := small(b)
+	l.Duration, l.Warmup, l.Rate = 1500*time.Millisecond, 500*time.Millisecond, 2000
+	var all []Progress
+	l.Progress = func(p Progress) { all = append(all, p) }
+	if _, err := Run(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 1 || all[0].Sent < 1000 || all[0].PerSecond < 500 || all[0].Warming {
+		t.Errorf("in two seconds: %+v", all)
+	}
+}
+
 func TestAnEndedContextEndsTheRun(t *testing.T) {
 	b := newBroker(t, nil)
 	l := small(b)

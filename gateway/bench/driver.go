@@ -132,15 +132,24 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 	from, end := start.Add(d.load.Warmup), start.Add(d.load.Warmup+d.load.Duration)
 	measured := d.load.Warmup == 0
 	now := start
+	report := reporter{at: start}
 	for now.Before(end) && ctx.Err() == nil && d.left() > 0 {
 		if !measured && !now.Before(from) {
 			measured, from = true, now
 			d.tally = tally{refused: d.tally.refused}
 			if d.load.QoS == 0 {
 				d.tally.acknowledged = -d.sent
+			} else {
+				report.done = 0
 			}
 		}
+		if d.load.Progress != nil && now.Sub(report.at) >= time.Second {
+			d.load.Progress(report.next(d, now.Sub(start), now, !measured))
+		}
 		wait := end.Sub(now)
+		if d.load.Progress != nil {
+			wait = min(wait, report.at.Add(time.Second).Sub(now))
+		}
 		if d.load.Rate > 0 {
 			wait = min(wait, d.pace(start, now))
 		} else if d.saturate(start, now) && d.load.QoS == 0 {
@@ -186,6 +195,25 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 		}
 	}
 	return res, nil
+}
+
+// reporter remembers the figures of the report before.
+type reporter struct {
+	at   time.Time
+	done int64
+}
+
+func (r *reporter) next(d *driver, elapsed time.Duration, now time.Time, warming bool) Progress {
+	done := d.tally.acknowledged
+	if d.load.QoS == 0 {
+		done = d.sent
+	}
+	p := Progress{
+		Elapsed: elapsed, Warming: warming, Sent: d.sent, Delivered: d.tally.delivered,
+		PerSecond: float64(done-r.done) / now.Sub(r.at).Seconds(),
+	}
+	r.at, r.done = now, done
+	return p
 }
 
 // left is how many messages may still be sent.

@@ -30,9 +30,22 @@ type Load struct {
 	Subscribers int
 	SubQoS      byte
 
+	// Progress, if set, is called once a second while the load runs. It must
+	// be quick: the load waits for it.
+	Progress func(Progress)
+
 	quiet    time.Duration // replaces quietLimit in tests
 	Username string
 	Password string
+}
+
+// Progress is what a load has done so far.
+type Progress struct {
+	Elapsed   time.Duration // since the load began, warm-up included
+	Warming   bool          // nothing counts yet
+	Sent      int64         // messages, since the load began
+	PerSecond float64       // acknowledged in the last second; sent, at QoS 0
+	Delivered int64         // to subscribers while measuring
 }
 
 // Check reports the first setting that makes no sense.

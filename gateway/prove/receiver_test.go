@@ -149,8 +149,13 @@ func readBatch(req *http.Request) ([]item, error) {
 	default:
 		return nil, fmt.Errorf("content encoding %q", e)
 	}
+	// All of it first: a body that was cut off is no line of bad JSON.
+	whole, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
 	var batch []item
-	lines := bufio.NewScanner(body)
+	lines := bufio.NewScanner(bytes.NewReader(whole))
 	lines.Buffer(make([]byte, 64<<10), 64<<20)
 	for lines.Scan() {
 		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
