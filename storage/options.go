@@ -21,10 +21,10 @@ type Options struct {
 	// 0 means 20 ms.
 	Linger time.Duration
 	// TailBytes is how much of each stream's newest events stays in memory
-	// for readers at the head. 0 means 4 MiB.
+	// for readers at the head. 0 means 3 MiB.
 	TailBytes int
 	// QueueBytes bounds what waits for the committer before Append blocks.
-	// 0 means 8 MiB.
+	// 0 means 6 MiB.
 	QueueBytes int
 	// Reserve is the disk space that events may not use: it keeps cursors,
 	// rule outputs and Badger itself going on a full disk. 0 means 64 MiB.
@@ -81,10 +81,10 @@ func (o *Options) setDefaults() {
 		o.Linger = 20 * time.Millisecond
 	}
 	if o.TailBytes == 0 {
-		o.TailBytes = 4 * mebibyte
+		o.TailBytes = 3 * mebibyte
 	}
 	if o.QueueBytes == 0 {
-		o.QueueBytes = 8 * mebibyte
+		o.QueueBytes = 6 * mebibyte
 	}
 	if o.Reserve == 0 {
 		o.Reserve = 64 * mebibyte
