@@ -19,7 +19,10 @@ func badgerOptions(dir string, sync bool, log badger.Logger) badger.Options {
 	o.NumMemtables = 2
 	o.ValueLogFileSize = valueLogFile
 	o.ValueThreshold = 1 << 10
-	o.BaseTableSize = 2 * mebibyte
+	// Small tables: a compaction takes twice the size of a table in memory for
+	// each that it builds, several at once, and rewrites fewer of its neighbours.
+	o.BaseTableSize = mebibyte / 2
+	o.TableSizeMultiplier = 1
 	o.BaseLevelSize = 8 * mebibyte
 	o.NumLevelZeroTables = 3
 	o.NumLevelZeroTablesStall = 8
