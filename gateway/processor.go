@@ -53,6 +53,7 @@ const (
 	checkpointEvery = 30 * time.Second
 	checkpointBytes = 64 << 20
 	stepsInFlight   = 32
+	stepEvents      = 4000
 	// A step with more bytes of output is split between two inputs.
 	stepBytes = 1 << 20
 )
@@ -222,13 +223,21 @@ func (p *processor) await(ctx context.Context) error {
 
 // step evaluates the events that are there.
 func (p *processor) step() error {
-	events, err := p.read(storage.ReadLimits{Events: 2000, Bytes: 1 << 20})
-	if err != nil || len(events) == 0 {
-		return err
-	}
+	// From memory all that is there comes at once; whoever has fallen behind
+	// reads block by block, and would commit a step for each.
 	p.result.Reset()
-	p.engine.Step(events, &p.result)
-	p.advance(events)
+	for n := 0; n < stepEvents; {
+		events, err := p.read(storage.ReadLimits{Events: stepEvents - n, Bytes: 1 << 20})
+		if err != nil {
+			return err
+		}
+		if len(events) == 0 {
+			break
+		}
+		p.engine.Step(events, &p.result)
+		p.advance(events)
+		n += len(events)
+	}
 	return p.emit(&p.result, nil)
 }
 
