@@ -126,7 +126,7 @@ func streamOptions(cfg *Config) []storage.StreamOptions {
 	return all
 }
 
-// Ready is closed once everything runs and the listeners are open.
+// Ready returns a channel that is closed once everything runs and the listeners are open.
 func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
 // Run starts everything, and stops it when ctx ends: sources first, then what
@@ -149,7 +149,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return errors.Join(err, g.stop())
 }
 
-// start brings up the parts against the flow: what takes events in comes last.
+// start brings up the parts against the flow: what takes events in comes after
+// what they go to. Health and status come last, when all that they show is there.
 func (g *Gateway) start() error {
 	cfg := g.config.Load()
 	g.router = router{log: g.log, route: g.broker.Route}
