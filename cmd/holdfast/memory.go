@@ -17,9 +17,10 @@ import (
 // memory: the heap grows by a half between two collections, not to the double.
 const gcPercent = 50
 
-// memoryShare is how much of the cgroup's memory the Go heap may take; the
-// rest is for what the runtime does not count, and for the page cache.
-const memoryShare = 0.8
+// memoryShare is how much of the cgroup's memory the Go heap may take before
+// the collector works harder; the rest is for the page cache, which holds the
+// store's mapped files, and for what the runtime does not count.
+const memoryShare = 0.45
 
 // limitMemory makes the garbage collector fit a small device, and work harder
 // near the limit of the cgroup instead of being killed at it. GOGC and
