@@ -129,6 +129,9 @@ func streamOptions(cfg *Config) []storage.StreamOptions {
 // Ready returns a channel that is closed once everything runs and the listeners are open.
 func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
+// Commits returns what the committer has done since New.
+func (g *Gateway) Commits() storage.Stats { return g.log.Stats() }
+
 // Run starts everything, and stops it when ctx ends: sources first, then what
 // is under way is committed, rules write their checkpoints, forwarders finish
 // the attempt in flight, and the store is closed last. It returns an error

@@ -36,7 +36,8 @@ type AppendOptions struct {
 // Append adds events from outside to the log. It blocks while too much waits
 // for the disk, and returns an error only if nothing was taken; done is then
 // never called. Otherwise the events belong to the log, and done is called
-// once, in the order of the appends, on the committer's goroutine: with nil
+// once, in the order of the appends, by whoever commits them, which for an
+// append in a hurry may be Append itself: with nil
 // when everything is on disk, with ErrFull when the disk had no room, or with
 // an error that wraps ErrFailed. Everything in one call is committed as a whole.
 func (l *Log) Append(ctx context.Context, appends []Append, o AppendOptions, done func(error)) error {
@@ -60,6 +61,16 @@ func (l *Log) Flush(ctx context.Context) error {
 func (l *Log) submit(ctx context.Context, r *request) error {
 	if err := l.Err(); err != nil {
 		return err
+	}
+	// Whoever waits for nobody else commits by himself, which saves the waking
+	// of the committer.
+	if r.source && r.hurry && r.peers <= 1 {
+		if batch := l.queue.putFirst(r, l.stamp); batch != nil {
+			l.commit.run(batch)
+			l.stats.direct.Add(1)
+			l.queue.release(l.overfull())
+			return nil
+		}
 	}
 	return l.queue.put(ctx, r, l.stamp)
 }
@@ -94,19 +105,19 @@ func (l *Log) submitAndWait(ctx context.Context, r *request) error {
 	}
 }
 
-// commitLoop is the one committer.
+// commitLoop is the one committer, but for appends that go to the disk at once.
 func (l *Log) commitLoop() {
 	defer l.committer.Done()
-	c := &commit{log: l}
+	c := &l.commit
 	tick := time.NewTicker(cursorDelay)
 	defer tick.Stop()
-	var last, kept time.Time
-	for {
+	var kept time.Time
+	for ; ; l.queue.release(false) {
 		idle := tick.C
 		if l.collecting {
 			idle = always
 		}
-		batch, done := l.queue.take(last.Add(l.opt.Linger), idle)
+		batch, done := l.queue.take(l.opt.Linger, idle)
 		if l.Err() != nil {
 			l.collecting = false
 			l.refuse(batch, l.Err())
@@ -116,7 +127,6 @@ func (l *Log) commitLoop() {
 			continue
 		}
 		if len(batch) > 0 {
-			last = time.Now()
 			c.run(batch)
 		} else if !l.collecting {
 			c.run(nil) // cursors that have moved

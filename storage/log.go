@@ -30,14 +30,15 @@ var (
 // Log is a set of streams in one Badger store. All writes go through its one
 // committer; any number of goroutines may read.
 type Log struct {
-	opt   Options
-	db    *badger.DB
-	epoch uint64
-	clock *clock
-	space *space
-	maps  mappings
-	queue *queue
-	stats stats
+	opt    Options
+	db     *badger.DB
+	epoch  uint64
+	clock  *clock
+	space  *space
+	maps   mappings
+	queue  *queue
+	stats  stats
+	commit commit // of whoever has the queue
 
 	mu      sync.Mutex // guards streams, and orders their creation
 	streams map[string]*Stream
@@ -94,6 +95,7 @@ func Open(o Options) (*Log, error) {
 		closing:    make(chan struct{}),
 	}
 	l.queue = newQueue(o.QueueBytes)
+	l.commit.log = l
 	if err := l.space.prepare(); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 	}

@@ -35,17 +35,24 @@ type due struct {
 
 func (l *Log) reclaimDue() bool {
 	now := time.Now()
-	full := false
-	for _, s := range l.Streams() {
-		s.mu.Lock()
-		full = full || s.storedBytes() > uint64(s.opt.Max)
-		s.mu.Unlock()
-	}
-	if !full && now.Sub(l.reclaimedAt) < time.Second {
+	if !l.overfull() && now.Sub(l.reclaimedAt) < time.Second {
 		return false
 	}
 	l.reclaimedAt = now
 	return true
+}
+
+// overfull says whether a stream takes more than its maximum.
+func (l *Log) overfull() bool {
+	for _, s := range l.Streams() {
+		s.mu.Lock()
+		full := s.storedBytes() > uint64(s.opt.Max)
+		s.mu.Unlock()
+		if full {
+			return true
+		}
+	}
+	return false
 }
 
 // expiredSegments decides what goes.
