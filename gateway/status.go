@@ -26,6 +26,10 @@ func (g *Gateway) Status() ops.Status {
 	}
 	g.storeStatus(&st, cfg)
 	g.mqttStatus(&st)
+	if g.ingest != nil {
+		s := g.ingest.Stats()
+		st.Ingest = &ops.IngestStatus{Listen: g.ingest.Addr(), Events: s.Events, Invalid: s.Invalid, Unauthorized: s.Unauthorized, Refused: s.Refused}
+	}
 	next := map[string]uint64{}
 	for _, s := range g.log.Streams() {
 		in := s.Status()

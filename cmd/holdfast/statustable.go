@@ -62,6 +62,22 @@ func (v *view) head() {
 	if m.Violations > 0 {
 		fmt.Fprintf(v, ", protocol broken %s times", count(m.Violations))
 	}
+	if in := v.Ingest; in != nil {
+		fmt.Fprintf(v, "\ningest  %s: %s events%s", in.Listen, count(in.Events), v.rate(func(s *ops.Status) (uint64, bool) {
+			if s.Ingest == nil {
+				return 0, false
+			}
+			return s.Ingest.Events, true
+		}))
+		for _, n := range []struct {
+			requests uint64
+			what     string
+		}{{in.Invalid, "invalid"}, {in.Unauthorized, "unauthorized"}, {in.Refused, "refused"}} {
+			if n.requests > 0 {
+				fmt.Fprintf(v, ", %s requests %s", count(n.requests), n.what)
+			}
+		}
+	}
 	if v.HTTP != "" {
 		fmt.Fprintf(v, "\nhttp    %s", v.HTTP)
 	}

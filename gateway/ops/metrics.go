@@ -75,6 +75,17 @@ var gatewayMetrics = []metric[Status]{
 		func(s Status) float64 { return float64(s.MQTT.Refused) }),
 }
 
+var ingestMetrics = []metric[IngestStatus]{
+	family(counter, "ingest_events_total", "Events taken over HTTP that are on disk.", nil,
+		func(s IngestStatus) float64 { return float64(s.Events) }),
+	family(counter, "ingest_invalid_total", "HTTP requests with a mistake.", nil,
+		func(s IngestStatus) float64 { return float64(s.Invalid) }),
+	family(counter, "ingest_unauthorized_total", "HTTP requests without a right to send.", nil,
+		func(s IngestStatus) float64 { return float64(s.Unauthorized) }),
+	family(counter, "ingest_refused_total", "HTTP requests that were not taken and may be sent again.", nil,
+		func(s IngestStatus) float64 { return float64(s.Refused) }),
+}
+
 var streamMetrics = []metric[StreamStatus]{
 	family(gauge, "stream_first_offset", "Offset of the oldest event kept.", streamLabels,
 		func(s StreamStatus) float64 { return float64(s.First) }),
@@ -153,6 +164,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- buildInfo
 	ch <- commitSeconds
 	describe(ch, gatewayMetrics)
+	describe(ch, ingestMetrics)
 	describe(ch, streamMetrics)
 	describe(ch, destinationMetrics)
 	describe(ch, ruleMetrics)
@@ -167,6 +179,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			0.99: st.Store.Latency.P99.Std().Seconds(),
 		})
 	collect(ch, gatewayMetrics, st)
+	if st.Ingest != nil {
+		collect(ch, ingestMetrics, *st.Ingest)
+	}
 	for _, s := range st.Streams {
 		collect(ch, streamMetrics, s, s.Name)
 	}

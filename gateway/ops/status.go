@@ -41,6 +41,7 @@ type Status struct {
 	Destinations []DestinationStatus `json:"destinations"`
 	Rules        []RuleStatus        `json:"rules"`
 	MQTT         MQTTStatus          `json:"mqtt"`
+	Ingest       *IngestStatus       `json:"ingest,omitempty"` // nil if nothing is taken over HTTP
 }
 
 // StoreStatus describes the store and the disk under it.
@@ -156,6 +157,15 @@ type MQTTStatus struct {
 	Sent       uint64   `json:"sent"`       // messages sent to subscribers
 	Violations uint64   `json:"violations"` // of the protocol; each ended a connection
 	Refused    uint64   `json:"refused"`    // messages that were not taken, and not acknowledged
+}
+
+// IngestStatus describes what comes in over HTTP.
+type IngestStatus struct {
+	Listen       string `json:"listen"`       // address
+	Events       uint64 `json:"events"`       // on disk
+	Invalid      uint64 `json:"invalid"`      // requests with a mistake
+	Unauthorized uint64 `json:"unauthorized"` // requests without a right to send
+	Refused      uint64 `json:"refused"`      // requests that may be sent again
 }
 
 // Seconds is a duration that JSON shows as a number of seconds.
