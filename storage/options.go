@@ -27,7 +27,7 @@ type Options struct {
 	// 0 means 6 MiB.
 	QueueBytes int
 	// Reserve is the disk space that events may not use: it keeps cursors,
-	// rule outputs and Badger itself going on a full disk. 0 means 64 MiB.
+	// rule outputs and Badger itself going on a full disk. 0 means DefaultReserve.
 	Reserve int64
 
 	// Probe opens the store in another process, see the function Probe; nil
@@ -82,6 +82,9 @@ const (
 	Reject                   // sources get an error that wraps ErrStreamFull
 )
 
+// DefaultReserve is what Options.Reserve is if it is 0.
+const DefaultReserve = 64 * mebibyte
+
 const (
 	mebibyte = 1 << 20
 
@@ -118,7 +121,7 @@ func (o *Options) setDefaults() {
 		o.QueueBytes = 6 * mebibyte
 	}
 	if o.Reserve == 0 {
-		o.Reserve = 64 * mebibyte
+		o.Reserve = DefaultReserve
 	}
 }
 

@@ -281,6 +281,7 @@ type StreamStatus struct {
 	Damaged     uint64 // events that readers could not read
 	Bytes       uint64
 	Max         int64 // as it applies: Share counts
+	MaxEvents   uint64
 	Keep        time.Duration
 	Policy      Policy
 	// Dropped and Expired are events that retention took although an attached
@@ -304,7 +305,7 @@ func (s *Stream) Status() StreamStatus {
 	defer s.mu.Unlock()
 	st := StreamStatus{
 		Name: s.name, First: s.first, Next: s.durable, Gap: s.gap, Damaged: s.damaged,
-		Bytes: s.storedBytes(), Max: s.opt.Max, Keep: s.opt.Keep, Policy: s.opt.WhenFull,
+		Bytes: s.storedBytes(), Max: s.opt.Max, MaxEvents: s.opt.MaxEvents, Keep: s.opt.Keep, Policy: s.opt.WhenFull,
 		Dropped: s.dropped, Expired: s.expired, DroppedAt: s.droppedAt,
 		Full: s.opt.WhenFull != DropOldest && s.full(), Refused: s.sources.refused.Load(), Waiting: int(s.sources.waiting.Load()),
 		Letters: s.letterStatus(),
