@@ -208,7 +208,7 @@ func showLetter(w io.Writer, l ops.Letter) error {
 	row("attempts", "%d, from %s to %s", l.Attempts, l.First.Local().Format(stamp), l.Last.Local().Format(stamp))
 	row("event", "%s", f.ID)
 	row("topic", "%s", readable([]byte(l.Topic)))
-	row("source", "%s %s", f.Source, readable([]byte(l.Client)))
+	row("source", "%s", readable([]byte(f.Source)))
 	row("key", "%s", readable([]byte(l.Key)))
 	row("received", "%s", f.Received.Local().Format(stamp))
 	row("payload", "%s", readable(f.Payload()))
