@@ -170,7 +170,10 @@ func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	if err != nil || r.Settled != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	eventually(t, func() bool { d := ledgerOf(t, g, "cloud", "events"); return d.Ledger.Dead == 4 && d.Retrying == 0 && g.Status().Dead.Open == 6 }, "it is refused again")
+	eventually(t, func() bool {
+		d := ledgerOf(t, g, "cloud", "events")
+		return d.Ledger.Dead == 4 && d.Retrying == 0 && g.Status().Dead.Open == 6
+	}, "it is refused again")
 	if err := g.Letters(t.Context(), ops.LetterQuery{ID: l.ID}, nil); err == nil {
 		t.Error("a settled letter is shown")
 	}
