@@ -151,10 +151,15 @@ func (g *Gateway) forwarderStatus(d *ops.DestinationStatus, st *ops.Status) {
 			continue
 		}
 		f := run.forwarders[i].Status()
-		if again := run.retries[i].Status(); again.State != forward.Idle && f.State == forward.Idle {
-			again.LastSuccess = f.LastSuccess
+		again := run.retries[i].Status()
+		last := f.LastSuccess
+		if again.LastSuccess.After(last) {
+			last = again.LastSuccess
+		}
+		if again.State != forward.Idle && f.State == forward.Idle {
 			f = again
 		}
+		f.LastSuccess = last
 		d.LastError, d.Attempts, d.NextAttempt, d.LastSuccess = f.Err, f.Attempts, f.NextAttempt, f.LastSuccess
 		switch f.State {
 		case forward.Sending:

@@ -130,7 +130,7 @@ func (l *Log) commitLoop() {
 		if len(batch) > 0 {
 			last = time.Now()
 			c.run(batch)
-		} else if !l.collecting {
+		} else if !l.collecting || done {
 			c.run(nil) // cursors that have moved
 		}
 		if now := time.Now(); now.Sub(kept) >= time.Second {
