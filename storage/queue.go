@@ -18,13 +18,20 @@ type request struct {
 	done    func(error)
 	bytes   int
 	stamped event.Time // receive time of its events
+	refused error      // what done gets: it was refused, and waits only for its turn
+	keys    int        // at most so many keys come from apply
+	// apply books what the request means for cursors, on the committer's
+	// goroutine and before the transaction is written, and returns further keys
+	// for it. Cursors that it marks as urgent are written with it.
+	apply func() []keyValue
 	// committed is called on the committer's goroutine before done(nil).
 	committed func()
 }
 
 type appendTo struct {
-	stream *Stream
-	events []event.Event
+	stream   *Stream
+	events   []event.Event
+	reserved uint64 // bytes that are counted in stream.queued
 }
 
 // keyValue is a key to set, or to delete if the value is nil.
@@ -210,10 +217,10 @@ func (q *queue) take(linger time.Duration, idle <-chan time.Time) (batch []*requ
 func (q *queue) pop() []*request {
 	n, bytes, entries := 0, 0, 0
 	for _, r := range q.reqs {
-		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets) > commitEntries) {
+		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets)+r.keys > commitEntries) {
 			break
 		}
-		n, bytes, entries = n+1, bytes+r.bytes, entries+len(r.sets)+2*len(r.appends)
+		n, bytes, entries = n+1, bytes+r.bytes, entries+len(r.sets)+r.keys+2*len(r.appends)
 	}
 	batch := append(q.spare[:0], q.reqs[:n]...)
 	q.spare = batch

@@ -78,6 +78,13 @@ func (v *view) head() {
 			}
 		}
 	}
+	if d := v.Dead; d != (ops.DeadStatus{}) {
+		fmt.Fprintf(v, "\ndead    %s open, %s tried again, %s purged", plural(int(d.Open), "letter"), count(d.Retried), count(d.Purged))
+		if d.Lost > 0 {
+			fmt.Fprintf(v, ", %s lost to the limits of the stream", count(d.Lost))
+		}
+		fmt.Fprint(v, "; see holdfast dead list")
+	}
 	if v.HTTP != "" {
 		fmt.Fprintf(v, "\nhttp    %s", v.HTTP)
 	}
@@ -110,7 +117,7 @@ func (v *view) streams() {
 	if len(v.Streams) == 0 {
 		return
 	}
-	t := v.table("STREAM", "EVENTS", "OFFSETS", "ON DISK", "MAX", "KEEP", "APPENDED", "DROPPED", "DAMAGED")
+	t := v.table("STREAM", "EVENTS", "OFFSETS", "ON DISK", "MAX", "KEEP", "APPENDED", "DROPPED", "EXPIRED", "DAMAGED", "REFUSED")
 	for _, s := range v.Streams {
 		t.row(s.Name, count(s.Events()), offsets(s), size(s.Bytes), size(s.Max), age(s.Keep.Std()),
 			count(s.Appended)+v.rate(func(st *ops.Status) (uint64, bool) {
@@ -121,7 +128,7 @@ func (v *view) streams() {
 				}
 				return 0, false
 			}),
-			count(s.Dropped), count(s.Damaged))
+			count(s.Dropped), count(s.Expired), count(s.Damaged), count(s.Refused))
 	}
 	t.flush()
 }
