@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,8 +40,9 @@ type Log struct {
 	queue *queue
 	stats stats
 
-	mu      sync.Mutex // guards streams, and orders their creation
-	streams map[string]*Stream
+	mu         sync.Mutex // guards streams, orders their creation, and lastReplay
+	streams    map[string]*Stream
+	lastReplay uint64
 	held    map[string][]uint16
 
 	processors      map[string]*processorState // committer and StartProcessor
@@ -136,6 +138,9 @@ func (l *Log) load() error {
 	if err := l.loadStreams(); err != nil {
 		return err
 	}
+	if err := l.loadReplays(); err != nil {
+		return err
+	}
 	if err := l.loadHeld(); err != nil {
 		return err
 	}
@@ -162,8 +167,8 @@ func (l *Log) loadStreams() error {
 		return err
 	}
 	options := map[string]StreamOptions{}
-	for name := range saved {
-		options[name] = StreamOptions{Name: name}
+	for name, st := range saved {
+		options[name] = st.limits(name)
 	}
 	for _, o := range l.opt.Streams {
 		options[o.Name] = o
@@ -184,7 +189,7 @@ func (l *Log) loadStreams() error {
 			return fmt.Errorf("stream %q: %w", name, err)
 		}
 		l.streams[name] = s
-		if !old {
+		if !old || s.state().limits(name) != st.limits(name) {
 			if err := l.putNow(nameKey(keyStream, name), s.state()); err != nil {
 				return err
 			}
@@ -207,7 +212,7 @@ func (l *Log) openStream(o StreamOptions, st streamState) (*Stream, error) {
 	s := &Stream{
 		log: l, id: st.ID, name: o.Name, opt: o.withDefaults(),
 		first: st.First, next: st.Next, gap: st.Gap,
-		cursors: map[string]*Cursor{}, pins: map[string]*Pin{},
+		cursors: map[string]*Cursor{}, replays: map[uint64]*Cursor{}, pins: map[string]*Pin{},
 	}
 	err := l.scan(streamPrefix(keySegment, s.id), func(_, v []byte) error {
 		var g segment
@@ -237,10 +242,11 @@ func (l *Log) openStream(o StreamOptions, st streamState) (*Stream, error) {
 	s.first = min(s.first, s.next)
 	err = l.scan(streamPrefix(keyCursor, s.id), func(k, v []byte) error {
 		c := &Cursor{stream: s, name: string(k[3:])}
+		c.key = cursorKey(s.id, c.name)
 		if err := json.Unmarshal(v, &c.saved); err != nil {
 			return fmt.Errorf("cursor %q: %w", c.name, err)
 		}
-		c.pos = c.saved.Next
+		c.restore()
 		s.cursors[c.name] = c
 		return nil
 	})
@@ -315,8 +321,23 @@ func (l *Log) Configure(streams []StreamOptions) error {
 		}
 		l.mu.Unlock()
 		s.mu.Lock()
+		changed := s.opt != o.withDefaults()
 		s.opt = o.withDefaults()
 		s.mu.Unlock()
+		if !changed {
+			continue
+		}
+		// On the committer's goroutine, for it moves the first offset.
+		r := &request{hurry: true, prepare: func(r *request) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if value, err := json.Marshal(s.state()); err == nil {
+				r.sets = []keyValue{{nameKey(keyStream, s.name), value}}
+			}
+		}}
+		if err := l.submitAndWait(context.Background(), r); err != nil {
+			return fmt.Errorf("keep the limits of stream %q: %w", s.name, err)
+		}
 	}
 	return nil
 }

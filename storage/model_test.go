@@ -28,6 +28,8 @@ func TestTheLogBehavesLikeItsModel(t *testing.T) {
 type modelStream struct {
 	events []string // payload by offset-1
 	cursor uint64   // next offset
+	flight []Span   // handed out and not committed
+	dead   int      // letters committed
 }
 
 func history(t *testing.T, seed uint64) {
@@ -51,6 +53,7 @@ func history(t *testing.T, seed uint64) {
 	attach := func() {
 		for _, n := range names {
 			cursors[n] = l.Stream(n).Cursor("c", StartOldest)
+			model[n].flight = nil
 		}
 	}
 	attach()
@@ -68,26 +71,54 @@ func history(t *testing.T, seed uint64) {
 				m.events = append(m.events, string(p))
 			}
 			appendNow(t, l, name, events...)
-		case 4, 5, 6: // deliver
+		case 4, 5: // hand out
 			first, durable, _ := l.Stream(name).Bounds()
 			m.cursor = max(m.cursor, first)
-			if m.cursor == durable {
+			from := m.cursor
+			if n := len(m.flight); n > 0 {
+				from = max(from, m.flight[n-1].To)
+			}
+			if from == durable || len(m.flight) == 4 {
 				continue
 			}
-			events, err := cursors[name].Next(t.Context(), ReadLimits{Events: 1 + random.IntN(100), Bytes: 1 << 20}, 0)
+			span, err := cursors[name].Next(t.Context(), ReadLimits{Events: 1 + random.IntN(100), Bytes: 1 << 20}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i, e := range events {
-				if e.Offset != m.cursor+uint64(i) || string(e.Payload) != m.events[e.Offset-1] {
+			if span.From != from {
+				t.Fatalf("step %d: stream %s: handed out from %d, want %d", step, name, span.From, from)
+			}
+			for i, e := range span.Events {
+				if e.Offset != from+uint64(i) || string(e.Payload) != m.events[e.Offset-1] {
 					t.Fatalf("step %d: stream %s: offset %d is not what was appended (cursor at %d)", step, name, e.Offset, m.cursor)
 				}
 			}
-			n := 1 + random.IntN(len(events))
-			if err := cursors[name].Commit(context.Background(), n, Outcome{Delivered: n}); err != nil {
+			m.flight = append(m.flight, span)
+		case 6: // commit a part of what is in flight, now and then with a dead letter
+			if len(m.flight) == 0 {
+				continue
+			}
+			span := &m.flight[0]
+			n := 1 + random.Uint64N(span.To-span.From)
+			o := Outcome{Delivered: int(n)}
+			if random.IntN(3) == 0 {
+				o.Delivered--
+				o.Dead, o.Stream = []event.Event{{Topic: "dead"}}, l.Stream("dead")
+				m.dead++
+			}
+			before := cursors[name].status().Ledger
+			if err := cursors[name].Commit(context.Background(), span.From, span.From+n, o); err != nil {
 				t.Fatal(err)
 			}
-			m.cursor += uint64(n)
+			after := cursors[name].status().Ledger
+			if after.Delivered != before.Delivered+uint64(o.Delivered) || after.Dead != before.Dead+uint64(len(o.Dead)) {
+				t.Fatalf("step %d: the commit of %+v made of %+v %+v", step, o, before, after)
+			}
+			span.From += n
+			m.cursor = max(m.cursor, span.From)
+			if span.From == span.To {
+				m.flight = m.flight[1:]
+			}
 		case 7: // read from anywhere
 			first, durable, _ := l.Stream(name).Bounds()
 			if first == durable {
@@ -123,6 +154,7 @@ func history(t *testing.T, seed uint64) {
 				t.Fatalf("step %d: the store was set aside: %v", step, r.Notes)
 			}
 			attach()
+			letters := 0
 			for _, n := range names { // a position may be up to a second old
 				c := ledger(t, l, n, "c")
 				if c.Next > model[n].cursor {
@@ -132,6 +164,11 @@ func history(t *testing.T, seed uint64) {
 					}
 				}
 				model[n].cursor = c.Next
+				letters += int(c.Ledger.Dead)
+			}
+			// A letter and its booking are on disk together.
+			if _, durable, _ := l.Stream("dead").Bounds(); durable-1 != uint64(letters) {
+				t.Fatalf("step %d: after the crash there are %d dead letters, %d are booked", step, durable-1, letters)
 			}
 		case 9: // restart
 			if err := l.Close(); err != nil {
@@ -145,15 +182,21 @@ func history(t *testing.T, seed uint64) {
 				}
 			}
 		}
+		booked := 0
 		for _, n := range names {
+			booked += int(ledger(t, l, n, "c").Ledger.Dead)
 			_, durable, _ := l.Stream(n).Bounds()
 			if durable != uint64(len(model[n].events))+1 {
 				t.Fatalf("step %d (operation %d): stream %s ends at %d, want %d", step, op, n, durable, len(model[n].events)+1)
 			}
-			ledger(t, l, n, "c")
+		}
+		if _, durable, _ := l.Stream("dead").Bounds(); durable-1 != uint64(booked) || booked != model["events"].dead+model["alerts"].dead {
+			t.Fatalf("step %d (operation %d): %d dead letters, %d are booked", step, op, durable-1, booked)
 		}
 	}
 }
+
+func (c *Cursor) status() CursorStatus { return c.stream.Cursors()[c.name] }
 
 // snapshot copies a store while no commit is under way. Badger may flush and
 // compact meanwhile: a copy across such a change is no state that a disk ever

@@ -18,6 +18,9 @@ type request struct {
 	done    func(error)
 	bytes   int
 	stamped event.Time // receive time of its events
+	// prepare is called on the committer's goroutine before the request is
+	// written, and may move cursors, which are then written with it.
+	prepare func(*request)
 	// committed is called on the committer's goroutine before done(nil).
 	committed func()
 }

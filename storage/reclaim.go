@@ -59,10 +59,11 @@ func (s *Stream) expiredSegments(uptime time.Duration) due {
 		limit -= min(s.opt.segmentBytes(), limit/4) // some room, so that reclaims are few
 	}
 	passed := s.durable
+	// The cursors of removed destinations too: a slip of the pen in the
+	// configuration must not make delivered history of a backlog. Only the
+	// limits of the stream pass them.
 	for _, c := range s.cursors {
-		if c.attached {
-			passed = min(passed, c.pos)
-		}
+		passed = min(passed, c.pos)
 	}
 	pinned := s.durable
 	for _, p := range s.pins {
@@ -145,24 +146,11 @@ func (l *Log) moveFirst(d due) error {
 	s := d.stream
 	last := d.segments[len(d.segments)-1]
 	s.mu.Lock()
-	for _, c := range s.cursors {
-		before := c.pos
+	s.followers(func(c *Cursor) {
 		for i, g := range d.segments {
-			if c.pos >= g.Next {
-				continue
-			}
-			missed := g.Next - c.pos
-			if !c.attached || i < d.full || d.expired == 0 {
-				c.saved.Ledger.Dropped += missed
-			} else {
-				c.saved.Ledger.Expired += missed
-			}
-			c.pos = g.Next
+			c.miss(g.Next, c.attached && i >= d.full && d.expired > 0)
 		}
-		if c.pos != before {
-			c.saved.Next, c.dirty = c.pos, true
-		}
-	}
+	})
 	s.first = last.Next
 	s.segments = append([]segment(nil), s.segments[len(d.segments):]...)
 	if d.roll {
@@ -170,11 +158,11 @@ func (l *Log) moveFirst(d due) error {
 	}
 	state, err := json.Marshal(s.state())
 	sets := []keyValue{{nameKey(keyStream, s.name), state}}
-	for name, c := range s.cursors {
-		b, e := json.Marshal(c.saved)
+	s.followers(func(c *Cursor) {
+		b, e := c.value(c.saved)
 		err = errors.Join(err, e)
-		sets = append(sets, keyValue{cursorKey(s.id, name), b})
-	}
+		sets = append(sets, keyValue{c.key, b})
+	})
 	s.mu.Unlock()
 	for _, g := range d.segments {
 		sets = append(sets, keyValue{segmentKey(s.id, g.Number), nil})

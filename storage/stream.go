@@ -26,6 +26,7 @@ type Stream struct {
 	damageSeen uint64 // damage below this offset has been counted
 	segments   []segment
 	cursors    map[string]*Cursor
+	replays    map[uint64]*Cursor
 	pins       map[string]*Pin
 
 	tail      []run
@@ -63,6 +64,15 @@ type streamState struct {
 	Gap  uint64 `json:"gap,omitempty"`
 	// Segment is the lowest number that may still have keys on disk.
 	Segment uint32 `json:"segment"`
+	// The limits that were last configured. They hold for a stream that the
+	// configuration names no more: its events are not to be lost by that.
+	Max    int64         `json:"max,omitempty"`
+	MaxAge time.Duration `json:"max_age,omitempty"`
+	Keep   time.Duration `json:"keep,omitempty"`
+}
+
+func (st streamState) limits(name string) StreamOptions {
+	return StreamOptions{Name: name, Max: st.Max, MaxAge: st.MaxAge, Keep: st.Keep}
 }
 
 // Name is the name of the stream in the configuration.
@@ -77,7 +87,9 @@ func (s *Stream) Bounds() (first, durable, next uint64) {
 }
 
 func (s *Stream) state() streamState {
-	st := streamState{ID: s.id, First: s.first, Next: s.durable, Gap: s.gap}
+	st := streamState{
+		ID: s.id, First: s.first, Next: s.durable, Gap: s.gap, Max: s.opt.Max, MaxAge: s.opt.MaxAge, Keep: s.opt.Keep,
+	}
 	if len(s.segments) > 0 {
 		st.Segment = s.segments[0].Number
 	}
