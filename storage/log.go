@@ -43,7 +43,7 @@ type Log struct {
 	mu         sync.Mutex // guards streams, orders their creation, and lastReplay
 	streams    map[string]*Stream
 	lastReplay uint64
-	held    map[string][]uint16
+	held       map[string][]uint16
 
 	processors      map[string]*processorState // committer and StartProcessor
 	cursorsAt       time.Time                  // committer: when cursors were last written
