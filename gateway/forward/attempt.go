@@ -82,6 +82,7 @@ func (f *Forwarder) ready(now time.Time) (*parcel, time.Duration) {
 func (f *Forwarder) launch(soft, hard context.Context, p *parcel, now time.Time, busy *sync.WaitGroup, results chan<- result) {
 	r := result{parcel: p}
 	r.n, r.size, r.cut = p.pick(f.pace.room)
+	r.cut = r.cut || p.cut && r.n == len(p.events)
 	b := f.lanes.batch
 	b.Events = p.events[:r.n:r.n]
 	p.flying = true

@@ -58,6 +58,7 @@ type parcel struct {
 	spans  []*span
 	lanes  []int
 	full   bool // it holds as much as it may
+	cut    bool // because of the bytes
 
 	most      int    // events in one attempt since attempts timed out; 0 is no limit
 	suspect   uint64 // last offset of a run from the first event on that was refused; 0 if none
@@ -95,7 +96,7 @@ func (l *lanes) take(events, bytes int) *parcel {
 		lane := &l.all[i]
 		size += lane.events[0].Size()
 		if len(p.events) > 0 && (len(p.events) >= events || size > bytes) {
-			p.full = true
+			p.full, p.cut = true, len(p.events) < events
 			return p
 		}
 		p.events = append(p.events, lane.events[0])
