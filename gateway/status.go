@@ -47,7 +47,7 @@ func (g *Gateway) Status() ops.Status {
 	for _, s := range g.log.Streams() {
 		for _, c := range sortedCursors(s) {
 			d := ops.DestinationStatus{
-				Name: c.Name, Stream: s.Name(), Kind: "none", State: ops.Idle,
+				Name: c.Name, Stream: s.Name(), Kind: ops.KindRemoved, State: ops.Idle,
 				Offset: c.Next - 1, Lag: c.Pending,
 				Ledger: ops.Ledger{
 					Appended: c.Appended, Delivered: c.Ledger.Delivered, Filtered: c.Ledger.Filtered, Expired: c.Ledger.Expired,
@@ -136,7 +136,7 @@ func (g *Gateway) forwarderStatus(d *ops.DestinationStatus, st *ops.Status) {
 	run := g.destinations[d.Name]
 	if run == nil {
 		if d.Lag > 0 {
-			st.Degrade(fmt.Sprintf("destination %s is not configured any more; its place in stream %s is kept, %d events behind", d.Name, d.Stream, d.Lag))
+			st.Degrade(fmt.Sprintf("destination %s is not configured any more; its place in stream %s is kept, %d events behind: put it back, or run holdfast destination forget %s", d.Name, d.Stream, d.Lag, d.Name))
 		}
 		return
 	}

@@ -80,7 +80,7 @@ func (s *Stream) AddReplay(ctx context.Context, o ReplayOptions) (*Replay, error
 
 	l := s.log
 	l.mu.Lock()
-	l.lastReplay = max(l.lastReplay+1, uint64(l.Now().Std().Unix()))
+	l.lastReplay++
 	st := replayState{o, l.lastReplay, s.name, l.Now()}
 	l.mu.Unlock()
 	s.mu.Lock()

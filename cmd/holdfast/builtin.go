@@ -22,6 +22,8 @@ func commands() []*cobra.Command {
 		demoCommand(),
 		statusCommand(),
 		tailCommand(),
+		replayCommand(),
+		destinationCommand(),
 		pubCommand(),
 		subCommand(),
 		reloadCommand(),

@@ -15,12 +15,14 @@ import (
 type Options struct {
 	Name    string        // the destination's name, for logs and errors
 	Topics  []string      // topic filters that select events; none selects all
-	Limits  Limits        // of one batch; zero means 500 events and 1 MiB
+	Limits  Limits        // of one batch; zero means 500 events and 1 MiB, both at most
 	Timeout time.Duration // of one Send; zero means 30 s
 	Grace   time.Duration // for the attempts in flight after ctx ends; zero means 5 s, negative none
 	Backoff Backoff
 	Logger  *slog.Logger // nil means slog.Default
 
+	// Select selects events beside Topics; nil selects all.
+	Select func(e *event.Event) bool
 	// Requests is how many calls of Send may be under way at a time, which
 	// the sink must allow. 0 means 1.
 	Requests int
@@ -225,7 +227,7 @@ func (f *Forwarder) accept(s *Span) {
 	if s.Skipped != SkipNothing {
 		return
 	}
-	selective := len(f.o.Topics) > 0 || f.by != nil
+	selective := len(f.o.Topics) > 0 || f.by != nil || f.o.Select != nil
 	for i := range s.Events {
 		e := &s.Events[i]
 		if selective && !f.wants(&s.Batch, e) {
@@ -238,7 +240,8 @@ func (f *Forwarder) accept(s *Span) {
 }
 
 func (f *Forwarder) wants(b *Batch, e *event.Event) bool {
-	return (len(f.o.Topics) == 0 || event.MatchAny(f.o.Topics, e.Topic)) && (f.by == nil || f.by.Wants(b, e))
+	return (len(f.o.Topics) == 0 || event.MatchAny(f.o.Topics, e.Topic)) &&
+		(f.o.Select == nil || f.o.Select(e)) && (f.by == nil || f.by.Wants(b, e))
 }
 
 // book moves the position behind all that is decided from it on.
