@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"syscall"
 	"time"
@@ -42,6 +43,7 @@ func (g *Gateway) Status() ops.Status {
 			}
 		}
 	}
+	st.Replays = slices.DeleteFunc(g.Replays(), func(r ops.ReplayStatus) bool { return r.State == ops.ReplayDone })
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, s := range g.log.Streams() {

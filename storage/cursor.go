@@ -84,6 +84,7 @@ func (s *Stream) Cursor(name string, start Start) *Cursor {
 		s.cursors[name] = c
 	}
 	c.attached = true
+	c.selection = nil // that of an earlier user
 	if c.reader == nil {
 		c.reader = s.Reader(false)
 	}

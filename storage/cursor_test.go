@@ -283,4 +283,11 @@ func TestACursorForFewTopicsPassesOverBlocksWithoutThem(t *testing.T) {
 	if got := ledger(t, l, "events", "cloud").Ledger; got.Delivered != 8 || got.Filtered != 392 {
 		t.Errorf("ledger %+v", got)
 	}
+
+	appendNow(t, l, "events", event.Event{Topic: "common"})
+	appendNow(t, l, "events", event.Event{Topic: "common"})
+	all := l.Stream("events").Cursor("cloud", StartOldest) // with other settings, which select everything
+	if span := nextSpan(t, all, 2); span.From != 401 || len(span.Events) == 0 {
+		t.Errorf("the next user of the cursor is handed out %+v", span)
+	}
 }

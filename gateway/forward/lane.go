@@ -17,13 +17,41 @@ type lanes struct {
 	key  string // of the event before, for most have the same
 	last int    // its lane
 	free []int  // reused
+
+	spare []*parcel // settled, for their memory
 }
 
 // lane is a queue of events that are not on their way yet.
 type lane struct {
 	events []event.Event // in log order
 	spans  []*span       // where each of them stands in the window
+	head   int           // the first one that is still in the queue
 	busy   bool          // a parcel with events of the lane is not settled
+}
+
+func (l *lane) empty() bool { return l.head == len(l.events) }
+
+// push adds an event, reusing the room of those that are gone.
+func (l *lane) push(e *event.Event, in *span) {
+	if l.head > 0 && len(l.events) == cap(l.events) {
+		n := copy(l.events, l.events[l.head:])
+		clear(l.events[n:])
+		copy(l.spans, l.spans[l.head:])
+		clear(l.spans[n:])
+		l.events, l.spans, l.head = l.events[:n], l.spans[:n], 0
+	}
+	l.events = append(l.events, *e)
+	l.spans = append(l.spans, in)
+}
+
+// pop takes the first event out. What it points to is not kept.
+func (l *lane) pop() (e event.Event, in *span) {
+	e, in = l.events[l.head], l.spans[l.head]
+	l.events[l.head], l.spans[l.head] = event.Event{}, nil
+	if l.head++; l.empty() {
+		l.events, l.spans, l.head = l.events[:0], l.spans[:0], 0
+	}
+	return e, in
 }
 
 func newLanes(n int) lanes { return lanes{all: make([]lane, n)} }
@@ -45,9 +73,7 @@ func (l *lanes) of(key string) int {
 
 // add queues an event.
 func (l *lanes) add(e *event.Event, in *span) {
-	to := &l.all[l.of(e.OrderingKey())]
-	to.events = append(to.events, *e)
-	to.spans = append(to.spans, in)
+	l.all[l.of(e.OrderingKey())].push(e, in)
 	l.queued++
 }
 
@@ -56,6 +82,8 @@ func (l *lanes) add(e *event.Event, in *span) {
 type parcel struct {
 	events []event.Event // not settled yet
 	spans  []*span
+	store  []event.Event // the memory of events, and of spans
+	stored []*span
 	lanes  []int
 	full   bool // it holds as much as it may
 	cut    bool // because of the bytes
@@ -73,10 +101,9 @@ type parcel struct {
 // with the oldest event, or, if all that waits fits, from all that are free.
 // It returns nil if nothing can be sent.
 func (l *lanes) take(events, bytes int) *parcel {
-	p := &parcel{}
 	from := l.free[:0]
 	for i := range l.all {
-		if !l.all[i].busy && len(l.all[i].events) > 0 {
+		if !l.all[i].busy && !l.all[i].empty() {
 			from = append(from, i)
 		}
 	}
@@ -87,22 +114,22 @@ func (l *lanes) take(events, bytes int) *parcel {
 	if l.queued > events {
 		from = append(from[:0], l.oldest(from))
 	}
+	p := l.parcel()
+	defer func() { p.events, p.spans = p.store, p.stored }()
 	for size := 0; ; {
 		i := l.oldest(from)
 		if i < 0 {
-			p.full = len(p.events) >= events
+			p.full = len(p.store) >= events
 			return p
 		}
 		lane := &l.all[i]
-		size += lane.events[0].Size()
-		if len(p.events) > 0 && (len(p.events) >= events || size > bytes) {
-			p.full, p.cut = true, len(p.events) < events
+		size += lane.events[lane.head].Size()
+		if len(p.store) > 0 && (len(p.store) >= events || size > bytes) {
+			p.full, p.cut = true, len(p.store) < events
 			return p
 		}
-		p.events = append(p.events, lane.events[0])
-		p.spans = append(p.spans, lane.spans[0])
-		lane.events[0] = event.Event{} // the queue must not keep its payload
-		lane.events, lane.spans = lane.events[1:], lane.spans[1:]
+		e, in := lane.pop()
+		p.store, p.stored = append(p.store, e), append(p.stored, in)
 		l.queued--
 		if !lane.busy {
 			lane.busy = true
@@ -115,18 +142,35 @@ func (l *lanes) take(events, bytes int) *parcel {
 func (l *lanes) oldest(of []int) int {
 	found := -1
 	for _, i := range of {
-		if q := l.all[i].events; len(q) > 0 && (found < 0 || q[0].Offset < l.all[found].events[0].Offset) {
+		if q := &l.all[i]; !q.empty() && (found < 0 || q.first() < l.all[found].first()) {
 			found = i
 		}
 	}
 	return found
 }
 
-// settled gives the lanes of a parcel back.
+func (l *lane) first() uint64 { return l.events[l.head].Offset }
+
+// parcel returns an empty one, with the memory of one that is settled.
+func (l *lanes) parcel() *parcel {
+	n := len(l.spare)
+	if n == 0 {
+		return &parcel{}
+	}
+	p := l.spare[n-1]
+	l.spare = l.spare[:n-1]
+	return &parcel{store: p.store, stored: p.stored, lanes: p.lanes[:0]}
+}
+
+// settled gives back the lanes of a parcel, and its memory.
 func (l *lanes) settled(p *parcel) {
 	for _, i := range p.lanes {
 		l.all[i].busy = false
 	}
+	clear(p.store)
+	clear(p.stored)
+	p.store, p.stored = p.store[:0], p.stored[:0]
+	l.spare = append(l.spare, p)
 }
 
 // first is the offset of its oldest event that is not settled.

@@ -1,6 +1,18 @@
 // Package forward carries events from a stream of the log to destinations: a
 // [Sink] is the Go kind behind a destination, a [Forwarder] moves one cursor
-// along one stream for it. Delivery is at least once and in order.
+// along one stream for it. Delivery is at least once, and in order for events
+// that share an ordering key.
+//
+//	cursor ─► window ─► lanes, by key ─► parcels ─► Send
+//	   ▲                                             │
+//	   └──── booked from the beginning on ◄── fates ◄┘
+//
+// The window (window.go) holds what the cursor has handed out and nobody has
+// booked. A key always has the same lane (lane.go), and a parcel has its lanes
+// for itself until every event in it is delivered or a dead letter, so that
+// several parcels can be under way and keys stay in order. Fates are decided in
+// any order, and booked without gaps: the position passes no event of which
+// nobody knows what became of it.
 package forward
 
 import (

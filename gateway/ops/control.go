@@ -42,6 +42,7 @@ func (s *Server) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	st.Streams = notNil(st.Streams)
 	st.Destinations = notNil(st.Destinations)
 	st.Rules = notNil(st.Rules)
+	st.Replays = notNil(st.Replays)
 	st.MQTT.Listen = notNil(st.MQTT.Listen)
 	writeJSON(w, http.StatusOK, st)
 }

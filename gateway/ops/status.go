@@ -40,6 +40,7 @@ type Status struct {
 	Streams      []StreamStatus      `json:"streams"`
 	Destinations []DestinationStatus `json:"destinations"`
 	Rules        []RuleStatus        `json:"rules"`
+	Replays      []ReplayStatus      `json:"replays"` // those that are not over
 	MQTT         MQTTStatus          `json:"mqtt"`
 }
 

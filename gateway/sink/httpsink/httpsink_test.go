@@ -165,7 +165,7 @@ func TestSink(t *testing.T) {
 				sinktest.Run(t, func(t *testing.T) sinktest.Target {
 					f := newFar(t)
 					s := open(t, fmt.Sprintf("url: %s\nformat: %s\ncompression: %s\n", f.URL, format, compression))
-					return sinktest.Target{Sink: s, Received: f.Received, Fail: f.Fail, Hang: f.Hang}
+					return sinktest.Target{Sink: s, Received: f.Received, Fail: f.Fail, Hang: f.Hang, Requests: httpsink.Kind.Requests}
 				})
 			})
 		}
