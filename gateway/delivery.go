@@ -140,8 +140,17 @@ func openCursor(log *storage.Log, s *storage.Stream, c *DestinationConfig) (*sto
 	if known {
 		return cur, nil
 	}
-	return cur, cur.Save(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := cur.Save(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return cur, nil // the disk is full; it follows as soon as it can
+	}
+	return cur, err
 }
+
+// patience is how long a change of the configuration waits for the disk.
+const patience = 5 * time.Second
 
 // selective returns no filters at all for those that select everything.
 func selective(topics []string) []string {

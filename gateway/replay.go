@@ -77,6 +77,8 @@ func (d *destination) stopReplay(id uint64) {
 
 // StartReplay sends a part of a stream once more to a destination.
 func (g *Gateway) StartReplay(ctx context.Context, q ops.ReplayQuery) (ops.ReplayStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	g.change.Lock()
 	defer g.change.Unlock()
 	if g.stopped {
@@ -121,6 +123,8 @@ func (g *Gateway) StartReplay(ctx context.Context, q ops.ReplayQuery) (ops.Repla
 
 // CancelReplay ends a replay, or takes one that is over off the list.
 func (g *Gateway) CancelReplay(ctx context.Context, id uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	g.change.Lock()
 	defer g.change.Unlock()
 	if g.stopped {
@@ -186,6 +190,8 @@ func (g *Gateway) replayState(st *ops.ReplayStatus, done bool) {
 // ForgetDestination removes the cursors and replays of a destination that is
 // not configured any more.
 func (g *Gateway) ForgetDestination(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	g.change.Lock()
 	defer g.change.Unlock()
 	switch {

@@ -126,6 +126,29 @@ func TestWhatRetentionTakesFromACursorIsBookedAndLateDeliveryCorrectsIt(t *testi
 	}
 }
 
+func TestWhatExpiresWhileItIsUnderWayAndIsDeliveredIsBookedOnce(t *testing.T) {
+	limits := StreamOptions{Name: "events", Max: 16 << 20}
+	l := open(t, t.TempDir(), func(o *Options) { o.Streams[0] = limits })
+	c := l.Stream("events").Cursor("cloud", StartOldest)
+	appendNow(t, l, "events", noise(newNoise(), 256, 16<<10)...)
+	first, second := nextSpan(t, c, 10), nextSpan(t, c, 10)
+	limits.MaxAge = time.Nanosecond
+	if err := l.Configure([]StreamOptions{limits}); err != nil {
+		t.Fatal(err)
+	}
+	l.reclaimNow(t)
+	expired := ledger(t, l, "events", "cloud").Ledger.Expired
+	if expired < 20 {
+		t.Fatalf("%d events expired", expired)
+	}
+	deliver(t, c, first)
+	book(t, c, second.From, second.From+3, Outcome{Delivered: 1, Filtered: 2})
+	got := ledger(t, l, "events", "cloud").Ledger // it balances
+	if want := expired - uint64(len(first.Events)) - 3; got.Expired != want || got.Delivered != uint64(len(first.Events))+1 || got.Filtered != 2 {
+		t.Errorf("ledger %+v, want %d expired", got, want)
+	}
+}
+
 func TestAFailedWriteStopsEveryAcknowledgement(t *testing.T) {
 	broken := errors.New("the disk is broken")
 	failing := false

@@ -41,7 +41,7 @@ func TestADamagedBlockCostsOnlyTheEventsInIt(t *testing.T) {
 	random := newNoise()
 	const batches, size = 320, 4
 	l.Stream("events").Cursor("cloud", StartOldest) // so that all of it is kept
-	for range batches { // more than one value log file
+	for range batches {                             // more than one value log file
 		appendNow(t, l, "events", noise(random, size, 15<<10)...)
 	}
 	if err := l.Close(); err != nil {

@@ -327,15 +327,16 @@ func (l *Log) Configure(streams []StreamOptions) error {
 		if !changed {
 			continue
 		}
-		// On the committer's goroutine, for it moves the first offset.
-		r := &request{hurry: true, prepare: func(r *request) {
+		// On the committer's goroutine, for it moves the first offset; not
+		// waited for, because new limits may be what makes room on a full disk.
+		r := &request{prepare: func(r *request) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if value, err := json.Marshal(s.state()); err == nil {
 				r.sets = []keyValue{{nameKey(keyStream, s.name), value}}
 			}
 		}}
-		if err := l.submitAndWait(context.Background(), r); err != nil {
+		if err := l.submit(context.Background(), r); err != nil {
 			return fmt.Errorf("keep the limits of stream %q: %w", s.name, err)
 		}
 	}

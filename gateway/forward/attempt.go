@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,19 +48,33 @@ func (f *Forwarder) dispatch(soft, hard context.Context, busy *sync.WaitGroup, r
 	return never
 }
 
-// ready returns the parcel that is next: one that has to be sent again, or a
-// new one; or after what time one that is held back may be.
+// ready returns the parcel that is next, or after what time one that is held
+// back may be: a new one before those that have failed, and of these the one
+// that has failed least. So a batch that alone cannot pass is told from a
+// destination that is away: what the window holds of other keys goes on.
 func (f *Forwarder) ready(now time.Time) (*parcel, time.Duration) {
 	wait := never
+	var again *parcel
 	for _, p := range f.parcels {
 		switch pause := p.notBefore.Sub(now); {
 		case p.flying:
-		case pause <= 0:
-			return p, 0
-		default:
+		case pause > 0:
 			wait = min(wait, pause)
+		case again == nil || p.failures < again.failures:
+			again = p
 		}
 	}
+	if again != nil && again.failures == 0 {
+		return again, 0
+	}
+	if p := f.form(); p != nil {
+		return p, 0
+	}
+	return again, wait
+}
+
+// form makes a new parcel; nil if there is nothing for one.
+func (f *Forwarder) form() *parcel {
 	events, bytes := f.pace.events, f.o.Limits.Bytes
 	if f.o.Rate > 0 {
 		events = max(1, min(events, f.o.Rate/4))
@@ -67,15 +82,16 @@ func (f *Forwarder) ready(now time.Time) (*parcel, time.Duration) {
 	if f.pace.room > 0 {
 		bytes = min(bytes, max(f.pace.room, 1))
 	}
-	p := f.lanes.take(events, bytes)
+	backlog := f.window.events > events // more than one request can carry
+	p := f.lanes.take(events, bytes, backlog)
 	if p == nil {
-		return nil, wait
+		return nil
 	}
 	at, _ := slices.BinarySearchFunc(f.parcels, p.first(), func(p *parcel, offset uint64) int {
-		return int(int64(p.first() - offset))
+		return cmp.Compare(p.first(), offset)
 	})
 	f.parcels = slices.Insert(f.parcels, at, p)
-	return p, 0
+	return p
 }
 
 // launch sends the next events of a parcel.
@@ -177,8 +193,8 @@ func (f *Forwarder) pass(r *result, dead map[int]*DeadLetter) {
 	if len(dead) > 0 {
 		p.suspect = 0 // the culprit is found, what follows is judged afresh
 		f.barren++
-		if pause := f.cooling(); pause > 0 {
-			f.until = time.Now().Add(pause)
+		if until := time.Now().Add(f.cooling()); until.After(f.until) {
+			f.until = until
 		}
 	}
 	if len(dead) < r.n {

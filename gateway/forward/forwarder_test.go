@@ -657,3 +657,125 @@ func TestDeadLettersSayHowOftenAndSinceWhenTheyWereTried(t *testing.T) {
 		}
 	})
 }
+
+func TestARateIsKeptAndItsBatchesAreSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(1000, forward.Options{Rate: 100})
+		start := time.Now()
+		b.drain(t, time.Hour)
+		b.checkAll(t, 1000)
+		if took := time.Since(start); took < 9*time.Second || took > 11*time.Second {
+			t.Errorf("1000 events at 100 a second took %v", took)
+		}
+		for _, a := range b.sink.Attempts() {
+			if a.Events > 25 {
+				t.Fatalf("a batch has %d events, a quarter of a second's", a.Events)
+			}
+		}
+	})
+}
+
+func TestForwardersThatShareSlotsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slots, under, most := forward.NewSlots(1), 0, 0
+		answer := func(context.Context, int, forward.Batch) error {
+			under++
+			most = max(most, under)
+			time.Sleep(time.Second)
+			under--
+			return nil
+		}
+		sink := &sinktest.Sink{Answer: answer}
+		replayed, live := sinktest.NewCursor("gw", "events"), sinktest.NewCursor("gw", "events")
+		replayed.Append(sinktest.Events(1, 100_000)...)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		for _, c := range []*sinktest.Cursor{replayed, live} {
+			f := forward.New(c, sink, forward.Options{Slots: slots})
+			go func() { done <- f.Run(ctx) }()
+		}
+		for range 20 {
+			time.Sleep(1300 * time.Millisecond)
+			live.Append(sinktest.Events(1, 1)...)
+			begin := time.Now()
+			for live.Pending() > 0 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if took := time.Since(begin); took > 2100*time.Millisecond {
+				t.Errorf("a live event took %v: more than one batch of the other was before it", took)
+			}
+		}
+		cancel()
+		if err := errors.Join(<-done, <-done); err != nil {
+			t.Error(err)
+		}
+		if most != 1 {
+			t.Errorf("%d batches were under way at a time", most)
+		}
+	})
+}
+
+func TestABatchThatAloneCannotPassHoldsUpItsOwnKeysOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0, forward.Options{Requests: 4, Limits: forward.Limits{Events: 50}})
+		for i := range 2000 {
+			b.cur.Append(event.Event{Topic: fmt.Sprint("t/", i%16)})
+		}
+		bad := func(e *event.Event) bool { return e.Topic == "t/3" && e.Offset > 200 }
+		b.sink.Answer = func(_ context.Context, _ int, batch forward.Batch) error {
+			time.Sleep(20 * time.Millisecond)
+			if slices.ContainsFunc(batch.Events, func(e event.Event) bool { return bad(&e) }) {
+				return errDown
+			}
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if err := b.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		// As much as the window holds behind the first bad event.
+		passed := 0
+		for _, e := range b.sink.Accepted() {
+			if bad(&e) {
+				t.Fatalf("event %d passed", e.Offset)
+			}
+			if e.Offset > 250 {
+				passed++
+			}
+		}
+		if passed < 150 {
+			t.Errorf("%d events of other keys passed in 30 s", passed)
+		}
+	})
+}
+
+func TestWhenTheDestinationIsAwayItIsAskedWithOneRequestAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0, forward.Options{Requests: 4, Limits: forward.Limits{Events: 50}})
+		for i := range 2000 {
+			b.cur.Append(event.Event{Topic: fmt.Sprint("t/", i%16)})
+		}
+		start, under := time.Now(), 0
+		b.sink.Answer = func(_ context.Context, n int, batch forward.Batch) error {
+			under++
+			defer func() { under-- }()
+			if n > 4 && under > 1 && time.Since(start) < time.Hour {
+				t.Errorf("attempt %d is the %d. at a time", n, under)
+			}
+			time.Sleep(20 * time.Millisecond)
+			if time.Since(start) < time.Hour {
+				return errDown
+			}
+			return nil
+		}
+		b.drain(t, 2*time.Hour)
+		if got := len(b.sink.Accepted()); got != 2000 {
+			t.Errorf("%d of 2000 events arrived", got)
+		}
+		// With pauses of up to a minute about 120 attempts in an hour.
+		if n := len(b.sink.Attempts()); n > 300 {
+			t.Errorf("%d attempts", n)
+		}
+	})
+}

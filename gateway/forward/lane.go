@@ -10,9 +10,8 @@ import (
 // requests are under way: a key always has the same lane, and what is taken
 // from a lane is settled before more of it is sent.
 type lanes struct {
-	all    []lane
-	queued int   // events in all of them
-	batch  Batch // what all events have in common
+	all   []lane
+	batch Batch // what all events have in common
 
 	key  string // of the event before, for most have the same
 	last int    // its lane
@@ -74,7 +73,6 @@ func (l *lanes) of(key string) int {
 // add queues an event.
 func (l *lanes) add(e *event.Event, in *span) {
 	l.all[l.of(e.OrderingKey())].push(e, in)
-	l.queued++
 }
 
 // parcel is what is taken out of some lanes to be sent: in one attempt, or,
@@ -97,10 +95,10 @@ type parcel struct {
 	flying    bool
 }
 
-// take makes a parcel of at most so many events and bytes: from the free lane
-// with the oldest event, or, if all that waits fits, from all that are free.
-// It returns nil if nothing can be sent.
-func (l *lanes) take(events, bytes int) *parcel {
+// take makes a parcel of at most so many events and bytes: from all lanes that
+// are free, or, to leave some for other requests, from the one with the oldest
+// event. It returns nil if nothing can be sent.
+func (l *lanes) take(events, bytes int, one bool) *parcel {
 	from := l.free[:0]
 	for i := range l.all {
 		if !l.all[i].busy && !l.all[i].empty() {
@@ -111,7 +109,7 @@ func (l *lanes) take(events, bytes int) *parcel {
 	if len(from) == 0 {
 		return nil
 	}
-	if l.queued > events {
+	if one {
 		from = append(from[:0], l.oldest(from))
 	}
 	p := l.parcel()
@@ -130,7 +128,6 @@ func (l *lanes) take(events, bytes int) *parcel {
 		}
 		e, in := lane.pop()
 		p.store, p.stored = append(p.store, e), append(p.stored, in)
-		l.queued--
 		if !lane.busy {
 			lane.busy = true
 			p.lanes = append(p.lanes, i)
