@@ -99,6 +99,7 @@ func TestAReplayGoesOnAfterARestartBesideLiveDeliveryAndIsNotInItsLedger(t *test
 	publish(t, g, "plant/a", 0, 40)
 	publish(t, g, "office", 0, 40)
 	sink.await(t, "events", 80)
+	until(t, "all is booked", func() bool { return destinationStatus(t, g, "cloud", "events").Lag == 0 })
 	before := destinationStatus(t, g, "cloud", "events").Ledger
 
 	if _, err := g.StartReplay(t.Context(), ops.ReplayQuery{Destination: "clod"}); err == nil || !strings.Contains(err.Error(), `did you mean "cloud"?`) {
