@@ -85,9 +85,12 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 		processors: map[string]*runningProcessor{}, destinations: map[string]*destination{}, routed: map[string]bool{},
 	}
 	g.config.Store(cfg)
+	access, err := cfg.MQTT.access() // before the store is opened: a mistake must not touch it
+	if err != nil {
+		return nil, err
+	}
 	g.intake, g.stopIntake = context.WithCancel(context.Background())
 	g.routing, g.stopRouter = context.WithCancel(context.Background())
-	var err error
 	g.log, err = storage.Open(storage.Options{
 		Dir: cfg.Store.Path, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg), Probe: o.Probe,
 	})
@@ -98,17 +101,13 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 	if r := g.log.Report(); r.NewEpoch != "" {
 		o.Logger.Warn("the store has a new epoch: its events from now on have new identities", "why", r.NewEpoch)
 	}
-	if err := errors.Join(g.openBroker(cfg), g.openIngest(cfg)); err != nil {
+	if err := errors.Join(g.openBroker(cfg, access), g.openIngest(cfg)); err != nil {
 		return nil, errors.Join(err, g.log.Close())
 	}
 	return g, nil
 }
 
-func (g *Gateway) openBroker(cfg *Config) error {
-	access, err := cfg.MQTT.access()
-	if err != nil {
-		return err
-	}
+func (g *Gateway) openBroker(cfg *Config, access broker.Access) (err error) {
 	o := broker.Options{
 		Listen: cfg.MQTT.Listen, Access: access, MaxPacket: cfg.MQTT.MaxPacket,
 		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,

@@ -9,8 +9,11 @@
 // holes but those that a repair reports, and are never used twice. The order
 // of a stream is the order in which Append was called.
 //
-// A [Cursor] moves only by booking what became of the events it passes, so
-// that its [Ledger] accounts for every event at any time.
+// A [Cursor] reads ahead and moves only by booking, in order, what became of
+// the events it passes, so that its [Ledger] accounts for every event at any
+// time; dead letters are written in one transaction with their booking. A
+// [Replay] is a cursor with an end and a ledger of its own, which holds up no
+// retention.
 //
 // A full stream drops its oldest events, or refuses sources, or makes them
 // wait: see [Policy]. Dead letters can go back to pending, see letters.go.

@@ -13,7 +13,7 @@ type Options struct {
 
 	// Streams are created when they do not exist; their limits apply from
 	// now on. A stream on disk that is not named keeps its data and the
-	// default limits.
+	// limits it had.
 	Streams []StreamOptions
 
 	// Linger is the least time between two commits while nobody waits: at

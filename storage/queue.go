@@ -19,11 +19,11 @@ type request struct {
 	bytes   int
 	stamped event.Time // receive time of its events
 	refused error      // what done gets: it was refused, and waits only for its turn
-	keys    int        // at most so many keys come from apply
-	// apply books what the request means for cursors, on the committer's
-	// goroutine and before the transaction is written, and returns further keys
-	// for it. Cursors that it marks as urgent are written with it.
-	apply func() []keyValue
+	keys    int        // at most so many keys come from prepare
+	// prepare books what the request means for cursors, on the committer's
+	// goroutine and before the request is written; it may change what is to be
+	// appended and set. Cursors that it marks as urgent are written with it.
+	prepare func(*request)
 	// committed is called on the committer's goroutine before done(nil).
 	committed func()
 }

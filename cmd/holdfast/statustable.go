@@ -28,6 +28,7 @@ func writeStatus(w io.Writer, s sample, before *sample, colour bool) error {
 	v.head()
 	v.streams()
 	v.destinations()
+	v.replays()
 	v.rules()
 	_, err := v.WriteTo(w)
 	return err
@@ -191,6 +192,14 @@ func (v *view) destinations() {
 			fmt.Fprintf(v, "  ! the ledger of %s/%s does not balance; please report this\n", d.Name, d.Stream)
 		}
 	}
+}
+
+func (v *view) replays() {
+	if len(v.Replays) == 0 {
+		return
+	}
+	fmt.Fprintln(v)
+	_ = printReplays(v, outputText, v.Replays) // to memory
 }
 
 func (v *view) rules() {

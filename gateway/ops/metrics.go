@@ -2,6 +2,7 @@ package ops
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -160,6 +161,32 @@ var destinationMetrics = []metric[DestinationStatus]{
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Pending) }),
 }
 
+// replays sums up the replays of one stream to one destination.
+type replays struct {
+	destination, stream string
+	running             int
+	pending             uint64
+}
+
+var replayMetrics = []metric[replays]{
+	family(gauge, "replays", "Replays that are not over.", destinationLabels,
+		func(r replays) float64 { return float64(r.running) }),
+	family(gauge, "replay_pending_events", "Events that replays have yet to settle.", destinationLabels,
+		func(r replays) float64 { return float64(r.pending) }),
+}
+
+func sumReplays(all []ReplayStatus) (sums []replays) {
+	for _, r := range all {
+		i := slices.IndexFunc(sums, func(s replays) bool { return s.destination == r.Destination && s.stream == r.Stream })
+		if i < 0 {
+			i, sums = len(sums), append(sums, replays{destination: r.Destination, stream: r.Stream})
+		}
+		sums[i].running++
+		sums[i].pending += r.Pending
+	}
+	return sums
+}
+
 var ruleMetrics = []metric[RuleStatus]{
 	family(counter, "rule_matched_total", "Events of the topics that the rule reads.", ruleLabels,
 		func(r RuleStatus) float64 { return float64(r.Matched) }),
@@ -188,6 +215,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	describe(ch, ingestMetrics)
 	describe(ch, streamMetrics)
 	describe(ch, destinationMetrics)
+	describe(ch, replayMetrics)
 	describe(ch, ruleMetrics)
 }
 
@@ -208,6 +236,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, d := range st.Destinations {
 		collect(ch, destinationMetrics, d, d.Name, d.Stream)
+	}
+	for _, r := range sumReplays(st.Replays) {
+		collect(ch, replayMetrics, r, r.destination, r.stream)
 	}
 	for _, r := range st.Rules {
 		collect(ch, ruleMetrics, r, r.Name, r.Stream)

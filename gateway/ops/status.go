@@ -40,6 +40,7 @@ type Status struct {
 	Streams      []StreamStatus      `json:"streams"`
 	Destinations []DestinationStatus `json:"destinations"`
 	Rules        []RuleStatus        `json:"rules"`
+	Replays      []ReplayStatus      `json:"replays"` // those that are not over
 	MQTT         MQTTStatus          `json:"mqtt"`
 	Ingest       *IngestStatus       `json:"ingest,omitempty"` // nil if nothing is taken over HTTP
 	Dead         DeadStatus          `json:"dead"`
@@ -110,11 +111,14 @@ const (
 	Retrying DestinationState = "retrying" // the last attempt failed
 )
 
+// KindRemoved is the kind of a destination that is not configured any more.
+const KindRemoved = "none"
+
 // DestinationStatus describes one destination's cursor in one stream. A
 // destination that takes several streams has one of these for each.
 type DestinationStatus struct {
 	Name   string           `json:"name"`
-	Kind   string           `json:"kind"` // of its sink: http, file
+	Kind   string           `json:"kind"` // of its sink: http, file; KindRemoved
 	Stream string           `json:"stream"`
 	State  DestinationState `json:"state"`
 
