@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"time"
 
 	"holdfast/gateway/broker"
 	"holdfast/gateway/config"
@@ -14,6 +15,7 @@ type MQTTConfig struct {
 	AllowAnonymous bool              // clients without a user name may connect, from anywhere
 	ACL            *broker.ACL       // nil: everybody may do everything
 	MaxPacket      int               // bytes
+	Limits         broker.Limits
 	MaxClients     int
 	ReceiveMaximum uint16
 }
@@ -41,10 +43,17 @@ type mqttSettings struct {
 	MaxPacket      config.Size       `config:"max_packet,min=1KiB,max=4MiB"`
 	MaxClients     int               `config:"max_clients,min=1"`
 	ReceiveMaximum uint16            `config:"receive_maximum,min=1"`
+	ConnectTimeout config.Duration   `config:"connect_timeout,min=1s,max=5m"`
+	MaxTopicBytes  int               `config:"max_topic_bytes,min=16,max=65535"`
+	MaxTopicLevels int               `config:"max_topic_levels,min=1,max=128"`
+	MaxSubs        int               `config:"max_subscriptions,min=1,max=100000"`
 }
 
 func defaultMQTT() mqttSettings {
-	return mqttSettings{MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024}
+	return mqttSettings{
+		MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024,
+		ConnectTimeout: config.Duration(10 * time.Second), MaxTopicBytes: 4096, MaxTopicLevels: 128, MaxSubs: 1000,
+	}
 }
 
 const defaultListen = "127.0.0.1:1883"
@@ -79,6 +88,10 @@ func (l *loader) mqtt(s mqttSettings) {
 	l.c.MQTT = MQTTConfig{
 		Users: string(s.Users), AllowAnonymous: s.AllowAnonymous,
 		MaxPacket: int(s.MaxPacket), MaxClients: s.MaxClients, ReceiveMaximum: s.ReceiveMaximum,
+		Limits: broker.Limits{
+			ConnectTimeout: time.Duration(s.ConnectTimeout), TopicBytes: s.MaxTopicBytes,
+			TopicLevels: s.MaxTopicLevels, Subscriptions: s.MaxSubs,
+		},
 	}
 	if s.Listen == nil {
 		l.c.MQTT.Listen = []broker.Listener{{Address: defaultListen}}

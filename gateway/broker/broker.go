@@ -17,10 +17,10 @@
 // What is not allowed is refused with reason 0x87: a will with the CONNECT, a
 // subscription with the SUBACK, a message with its PUBACK or PUBREC; one at QoS
 // 0 is dropped. 3.1.1 has no refusal of a message: there the client is
-// disconnected. Every message is judged again when it is delivered, so that
+// disconnected. A message to a topic that begins with $, which are the broker's,
+// is refused in the same way with reason 0x90. Every message is judged again when it is delivered, so that
 // neither wildcards nor shared subscriptions, retained messages, wills or what
-// a session has kept get round the rules. Nobody may publish to topics that
-// begin with $.
+// a session has kept get round the rules.
 //
 // Sessions, what they have not delivered and retained messages live in memory
 // and end with the process. A gateway that keeps retained messages elsewhere
@@ -72,6 +72,7 @@ type Options struct {
 	Listen []Listener
 	Access // until SetAccess
 
+	Limits         Limits
 	MaxPacket      int // bytes of the largest packet taken; default 1 MiB
 	MaxClients     int // default 10,000
 	ReceiveMaximum int // unacknowledged messages that an MQTT 5 client may have sent; default 1024
@@ -100,7 +101,9 @@ type Stats struct {
 	Duplicates uint64 // repeated QoS 2 messages, answered without an event
 	Delivered  uint64 // messages queued for connected subscribers
 	Dropped    uint64 // messages that a subscriber was too slow for
-	Violations uint64 // connections closed for a breach of the protocol
+	// Violations are connections closed for a breach of the protocol, by the
+	// names of their reason codes. All reasons are there, also with 0.
+	Violations map[string]uint64
 }
 
 // Broker is an MQTT server. Its methods may be called concurrently, except
@@ -109,6 +112,7 @@ type Broker struct {
 	opt            Options
 	log            *slog.Logger
 	server         *mqtt.Server
+	limits         Limits
 	maxPacket      int
 	maxQueued      int
 	maxInflight    int
@@ -130,8 +134,9 @@ type Broker struct {
 	route routing
 	peers peers
 	count struct {
-		received, refused, duplicates  atomic.Uint64
-		delivered, dropped, violations atomic.Uint64
+		received, refused, duplicates, delivered, dropped atomic.Uint64
+
+		violations [256]atomic.Uint64 // by reason code of MQTT 5; 0 is for no CONNECT in time
 	}
 }
 
@@ -159,6 +164,7 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		opt:            o,
 		log:            o.Logger,
+		limits:         o.Limits.withDefaults(),
 		maxPacket:      o.MaxPacket,
 		maxQueued:      o.MaxQueued,
 		maxInflight:    o.MaxInflight,
@@ -286,7 +292,7 @@ func (b *Broker) Stats() Stats {
 		Duplicates: b.count.duplicates.Load(),
 		Delivered:  b.count.delivered.Load(),
 		Dropped:    b.count.dropped.Load(),
-		Violations: b.count.violations.Load(),
+		Violations: b.violations(),
 	}
 }
 

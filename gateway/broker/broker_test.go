@@ -448,6 +448,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// violations is how often any reason closed a connection.
+func violations(b *Broker) (n uint64) {
+	for _, of := range b.Stats().Violations {
+		n += of
+	}
+	return n
+}
+
 func puback(id uint16) []byte  { return []byte{typePuback << 4, 2, byte(id >> 8), byte(id)} }
 func pubrec(id uint16) []byte  { return []byte{typePubrec << 4, 2, byte(id >> 8), byte(id)} }
 func pubrel(id uint16) []byte  { return []byte{typePubrel<<4 | 2, 2, byte(id >> 8), byte(id)} }

@@ -21,10 +21,9 @@ const (
 	keptOut     = 4 << 10  // write buffers above this size are given back
 	maxUncommit = 8192     // messages of one client that may wait for the log
 
-	connectTimeout = 10 * time.Second // for the whole CONNECT
-	writeTimeout   = 10 * time.Second // for a client that does not read
-	closeTimeout   = 3 * time.Second  // for the last bytes to a client
-	drainTimeout   = 500 * time.Millisecond
+	writeTimeout = 10 * time.Second // for a client that does not read
+	closeTimeout = 3 * time.Second  // for the last bytes to a client
+	drainTimeout = 500 * time.Millisecond
 )
 
 var longAgo = time.Unix(1, 0)
@@ -65,6 +64,7 @@ type conn struct {
 	refreshed time.Time            // when the read deadline was set
 	heard     bool                 // a packet came since
 	connected bool                 // CONNECT has been passed on
+	hello     *hello               // it, until mochi has it
 	bye       bool                 // the client has taken its leave
 	gone      bool                 // the client's end is closed
 	noWill    bool                 // DISCONNECT said that there is to be none
@@ -96,7 +96,7 @@ type conn struct {
 func newConn(b *Broker, socket net.Conn) *conn {
 	c := &conn{Conn: socket, b: b, buf: make([]byte, idleBuffer)}
 	c.changed.L = &c.mu
-	_ = socket.SetReadDeadline(time.Now().Add(connectTimeout))
+	_ = socket.SetReadDeadline(time.Now().Add(b.limits.ConnectTimeout))
 	if tcp, ok := socket.(*net.TCPConn); ok {
 		c.raw, _ = tcp.SyscallConn()
 	}
@@ -122,13 +122,20 @@ func (c *conn) endWith(err error) {
 	var v *violation
 	switch {
 	case errors.As(err, &v):
-		if v.code == codeNotAuthorized { // 3.1.1 has no other way to say so
+		if v.denied { // 3.1.1 has no other way to say so
 			c.b.count.refused.Add(1)
 		} else {
-			c.b.count.violations.Add(1)
+			c.b.count.violations[v.code].Add(1)
 			c.b.say("mqtt protocol violation", c.name(), v)
 		}
-		c.disconnect(v.code)
+		if c.connected {
+			c.disconnect(v.code)
+		} else {
+			c.refuse(v)
+		}
+	case errors.Is(err, errNoConnect):
+		c.b.count.violations[0].Add(1)
+		c.b.say("mqtt protocol violation", c.name(), err)
 	case errors.Is(err, errSilent):
 		c.disconnect(codeKeepAlive)
 	}
@@ -371,10 +378,27 @@ func (c *conn) disconnect(reason byte) {
 	if c.closing {
 		return
 	}
-	if c.v5 && c.serving {
+	if c.serving && c.v5 {
 		c.out = appendDisconnect(c.out, reason)
 		c.flush()
 	}
+	c.close()
+}
+
+// refuse answers a CONNECT that is not as it must be, where the version has an
+// answer for that, and closes the connection.
+func (c *conn) refuse(v *violation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closing:
+		return
+	case c.v5:
+		c.out = append(c.out, typeConnack<<4, 3, 0, v.code, 0)
+	case v.code3 != 0:
+		c.out = append(c.out, typeConnack<<4, 2, 0, v.code3)
+	}
+	c.flush()
 	c.close()
 }
 

@@ -8,7 +8,68 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"holdfast/gateway/event"
 )
+
+var limits = Limits{}.withDefaults()
+
+// FuzzConnect: no bytes upset the parser, and the plain CONNECT that is made of
+// what it takes mochi's decoder takes with the same meaning.
+func FuzzConnect(f *testing.F) {
+	for _, v := range []version{v4, v5} {
+		for _, o := range []connectOptions{
+			{id: "a"}, {id: "", keep: true}, {id: "b", user: "u", password: "p", keepAlive: 9},
+			{id: "c", will: &event.Event{Topic: "t", Payload: []byte("x"), QoS: 2, Retain: true}},
+			{id: "d", props: []byte{propReceiveMaximum, 0, 9, propUser, 0, 1, 'k', 0, 1, 'v'}},
+		} {
+			o.v = v
+			b := connectPacket(o)
+			f.Add(b[2:])
+		}
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		h, err := limits.parseConnect(body)
+		if err != nil {
+			return
+		}
+		plain := h.plain()
+		head, ok, err := readHeader(plain)
+		if !ok || err != nil || head.padded() {
+			t.Fatalf("% x is no packet: %v", plain, err)
+		}
+		m := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect, Remaining: head.body}}
+		if err := m.ConnectDecode(bytes.Clone(plain[head.size:])); err != nil {
+			t.Fatalf("mochi refuses what was taken: %v", err)
+		}
+		if code := m.ConnectValidate(); code != packets.CodeSuccess {
+			t.Fatalf("mochi refuses what was taken: %v", code)
+		}
+		if (m.ProtocolVersion == 5) != h.v5 || m.Connect.Clean != h.clean || m.Connect.Keepalive != h.keepAlive || m.Connect.ClientIdentifier != h.id {
+			t.Fatalf("mochi reads\n%+v\nbut it was taken as\n%+v", m.Connect, h)
+		}
+	})
+}
+
+// FuzzAck: what passes the check mochi's decoder survives.
+func FuzzAck(f *testing.F) {
+	f.Add(byte(typePuback), []byte{0, 1}, false)
+	f.Add(byte(typePubrec), []byte{0, 1, 0x80, 4, propReason, 0, 1, 'x'}, true)
+	f.Fuzz(func(t *testing.T, kind byte, body []byte, v5 bool) {
+		kind = typePuback + kind%4
+		if checkAck(kind, body, v5) != nil {
+			return
+		}
+		m := packets.Packet{FixedHeader: packets.FixedHeader{Type: kind, Remaining: len(body)}, ProtocolVersion: 4}
+		if v5 {
+			m.ProtocolVersion = 5
+		}
+		decode := []func([]byte) error{m.PubackDecode, m.PubrecDecode, m.PubrelDecode, m.PubcompDecode}[kind-typePuback]
+		if err := decode(bytes.Clone(body)); err != nil {
+			t.Fatalf("mochi refuses what passed the check: %v", err)
+		}
+	})
+}
 
 // FuzzPublish: no bytes upset the parser, and what it takes mochi's decoder
 // takes with the same meaning.
@@ -29,7 +90,7 @@ func FuzzPublish(f *testing.F) {
 			return
 		}
 		p, err := parsePublish(first, body, v5)
-		if err != nil || checkTopic(p.topic) != nil {
+		if err != nil || limits.checkTopic(p.topic) != nil {
 			return
 		}
 		props, err := parseProperties(p.props, publishProps)
@@ -62,7 +123,7 @@ func FuzzSubscribe(f *testing.F) {
 		if kind != typeSubscribe {
 			kind = typeUnsubscribe
 		}
-		if checkSubscribe(kind, body, v5) != nil {
+		if limits.checkSubscribe(kind, body, v5) != nil {
 			return
 		}
 		m := packets.Packet{FixedHeader: packets.FixedHeader{Type: kind, Qos: 1, Remaining: len(body)}, ProtocolVersion: 4}

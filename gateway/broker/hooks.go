@@ -66,8 +66,9 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if !ok {
 		return errors.New("connection of another kind")
 	}
+	c.hello.complete(&pk.Connect)
+	c.hello = nil
 	c.cl = cl
-	c.v5 = cl.Properties.ProtocolVersion == 5
 	c.window = maxWindow
 	if n := int(cl.Properties.Props.ReceiveMaximum); n > 0 {
 		c.window = min(n, maxWindow)
@@ -80,9 +81,6 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	cl.Properties.Props.TopicAliasMaximum = 0
 	cl.State.TopicAliases.Outbound = mqtt.NewOutboundTopicAliases(0)
 	cl.Properties.Will = mqtt.Will{} // the broker publishes it, through the log
-	if pk.Properties.AuthenticationMethod != "" {
-		return h.reject(cl, packets.ErrBadAuthenticationMethod)
-	}
 	a := h.b.access.Load()
 	who, ok, err := a.identify(c, pk.Connect.UsernameFlag, string(pk.Connect.Username), pk.Connect.Password)
 	if !ok {
@@ -95,10 +93,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c.who = who
 	if pk.Connect.WillFlag {
 		topic := pk.Connect.WillTopic
-		switch {
-		case checkTopic([]byte(topic)) != nil:
-			return h.reject(cl, packets.ErrTopicNameInvalid)
-		case !newRights(a, who.user, cl.ID).mayPublish(topic):
+		if !newRights(a, who.user, cl.ID).mayPublish(topic) {
 			h.b.count.refused.Add(1)
 			h.b.say("mqtt will refused", c.name(), fmt.Errorf("user %q may not publish to %s", who.user, topic))
 			return h.reject(cl, packets.ErrNotAuthorized)
@@ -167,6 +162,14 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, filter string, write bool) bool {
 	c, ok := cl.Net.Conn.(*conn)
 	if write || !ok || c.session == nil {
 		return false
+	}
+	for i := range c.granting {
+		if g := &c.granting[i]; g.sub.Filter == filter && !g.existed {
+			if g.over = cl.State.Subscriptions.Len() >= h.b.limits.Subscriptions; g.over {
+				h.b.say("mqtt subscription refused", c.name(), fmt.Errorf("it would be more than %d", h.b.limits.Subscriptions))
+				return false
+			}
+		}
 	}
 	if c.session.rights(h.b).maySubscribe(filter) {
 		return true
@@ -271,6 +274,7 @@ func connackCode(code byte) byte {
 type grant struct {
 	sub     packets.Subscription
 	existed bool
+	over    bool // it is one too many
 }
 
 // OnSubscribe keeps mochi from sending retained messages: they go the same
@@ -281,7 +285,7 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	for i := range pk.Filters {
 		sub := &pk.Filters[i]
 		_, existed := cl.State.Subscriptions.Get(sub.Filter)
-		c.granting = append(c.granting, grant{*sub, existed})
+		c.granting = append(c.granting, grant{sub: *sub, existed: existed})
 		sub.RetainHandling = 2
 	}
 	return pk
@@ -292,6 +296,9 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, reasons []byte) {
 	c := cl.Net.Conn.(*conn)
 	kept := c.granting[:0]
 	for i, g := range c.granting {
+		if g.over && c.v5 && i < len(reasons) {
+			reasons[i] = codeQuota
+		}
 		if i < len(reasons) && reasons[i] < codeUnspecified {
 			kept = append(kept, g)
 		}

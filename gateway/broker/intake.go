@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -68,8 +69,11 @@ func (c *conn) frame(b []byte) (h header, whole bool, err error) {
 	if err != nil || !ok {
 		return h, false, err
 	}
+	if c.v5 && h.padded() {
+		return h, false, malformed("remaining length of more bytes than it needs")
+	}
 	if h.total() > c.b.maxPacket {
-		return h, false, &violation{codeTooLarge, "packet larger than the maximum packet size"}
+		return h, false, &violation{code: codeTooLarge, what: "packet larger than the maximum packet size"}
 	}
 	c.need = h.total()
 	return h, len(b) >= h.total(), nil
@@ -80,11 +84,13 @@ func (c *conn) handOver(h header, p []byte) (err error) {
 	body := p[h.size:]
 	switch h.kind() {
 	case typeConnect:
-		c.connected = true
+		c.r += len(p)
+		c.pass, err = c.takeConnect(h, body)
+		return err
 	case typeSubscribe, typeUnsubscribe:
-		err = checkSubscribe(h.kind(), body, c.v5)
+		err = c.b.limits.checkSubscribe(h.kind(), body, c.v5)
 	case typePuback, typePubrec, typePubcomp:
-		err = checkAck(body, c.v5)
+		err = checkAck(h.kind(), body, c.v5)
 	case typeDisconnect:
 		var reason byte
 		reason, err = checkDisconnect(body, c.v5)
@@ -96,6 +102,20 @@ func (c *conn) handOver(h header, p []byte) (err error) {
 		c.r += len(p)
 	}
 	return err
+}
+
+// takeConnect checks a CONNECT and returns the one that mochi gets.
+func (c *conn) takeConnect(h header, body []byte) (plain []byte, err error) {
+	hello, err := c.b.limits.parseConnect(bytes.Clone(body)) // the will outlives the buffer
+	c.v5 = hello.v5
+	switch {
+	case err != nil:
+		return nil, err
+	case c.v5 && h.padded():
+		return nil, malformed("remaining length of more bytes than it needs")
+	}
+	c.connected, c.hello = true, &hello
+	return hello.plain(), nil
 }
 
 // takeRun handles a run of whole packets, n of them PUBLISH. All messages go
@@ -125,7 +145,7 @@ func (c *conn) takeRun(run []byte, n int) error {
 			size, bad = c.takePublish(&batch, f, h.first, body)
 			total += size
 		case typePubrel:
-			if bad = checkAck(body, c.v5); bad == nil {
+			if bad = checkAck(typePubrel, body, c.v5); bad == nil {
 				release = append(release, binary.BigEndian.Uint16(body))
 			}
 		case typePingreq:
@@ -188,7 +208,7 @@ func (c *conn) takePublish(batch *Batch, f *flight, first byte, body []byte) (si
 		return 0, err
 	}
 	if p.qos > 0 && topic.allowed && f.pending >= f.quota { // [MQTT-3.3.4-9]
-		return 0, &violation{codeReceiveMaximum, "more unacknowledged messages than the receive maximum"}
+		return 0, &violation{code: codeReceiveMaximum, what: "more unacknowledged messages than the receive maximum"}
 	}
 	if p.qos == 2 && !c.session.take(c, p.id, p.dup, topic.allowed) {
 		c.b.count.duplicates.Add(1)
@@ -265,7 +285,10 @@ func (c *conn) judge() {
 // deny answers a PUBLISH that the client is not allowed. 3.1.1 has no answer
 // but the end of the connection.
 func (c *conn) deny(f *flight, p publish, topic string) error {
-	v := &violation{codeNotAuthorized, fmt.Sprintf("user %q may not publish to %s", c.who.user, topic)}
+	v := &violation{code: codeNotAuthorized, denied: true, what: fmt.Sprintf("user %q may not publish to %s", c.who.user, topic)}
+	if topic[0] == '$' {
+		v.code, v.what = codeBadTopic, fmt.Sprintf("topic %s: those that begin with $ are the broker's", topic)
+	}
 	c.b.say("mqtt message refused", c.name(), v)
 	if !c.v5 {
 		return v
@@ -281,7 +304,7 @@ func (c *conn) topic(name []byte, props *properties) (topic topicName, err error
 	if len(name) > 0 {
 		var known bool
 		if topic, known = c.topics[string(name)]; !known {
-			if err := checkTopic(name); err != nil {
+			if err := c.b.limits.checkTopic(name); err != nil {
 				return topic, err
 			}
 			topic.name = string(name)
@@ -301,7 +324,7 @@ func (c *conn) topic(name []byte, props *properties) (topic topicName, err error
 		return topic, nil
 	}
 	if props.alias == 0 || props.alias > maxAlias { // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-		return topic, &violation{codeBadAlias, "topic alias out of range"}
+		return topic, &violation{code: codeBadAlias, what: "topic alias out of range"}
 	}
 	if c.aliases == nil {
 		c.aliases = make([]topicName, maxAlias+1)

@@ -149,7 +149,7 @@ func (c *conn) handshake() error {
 	if !ok {
 		return nil
 	}
-	_ = t.SetWriteDeadline(time.Now().Add(connectTimeout)) // the one for reading is set
+	_ = t.SetWriteDeadline(time.Now().Add(c.b.limits.ConnectTimeout)) // the one for reading is set
 	if err := t.Handshake(); err != nil {
 		if tcp, ok := t.NetConn().(*net.TCPConn); ok && tcp.CloseWrite() == nil {
 			// As in finish: the client shall see what was wrong.

@@ -560,7 +560,7 @@ func TestAWebSocketConnectionTakesBinaryMessagesOfALimitedSizeOnly(t *testing.T)
 				t.Errorf("got %v, want close code %d", err, c.code)
 			}
 			eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
-			if n := b.Stats().Violations; n != 1 {
+			if n := violations(b); n != 1 {
 				t.Errorf("counted %d violations, want 1", n)
 			}
 		})

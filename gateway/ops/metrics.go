@@ -42,6 +42,7 @@ var (
 	streamLabels      = []string{"stream"}
 	destinationLabels = []string{"destination", "stream"}
 	ruleLabels        = []string{"rule", "stream"}
+	reasonLabels      = []string{"reason"}
 )
 
 var buildInfo = prometheus.NewDesc("holdfast_build_info",
@@ -69,10 +70,13 @@ var gatewayMetrics = []metric[Status]{
 		func(s Status) float64 { return float64(s.MQTT.Received) }),
 	family(counter, "mqtt_sent_total", "Messages sent to MQTT subscribers.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Sent) }),
-	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol.", nil,
-		func(s Status) float64 { return float64(s.MQTT.Violations) }),
 	family(counter, "mqtt_refused_total", "Messages from MQTT clients that were neither taken nor acknowledged.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Refused) }),
+}
+
+var violationMetrics = []metric[uint64]{
+	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol, by the reason codes of MQTT 5.", reasonLabels,
+		func(n uint64) float64 { return float64(n) }),
 }
 
 var streamMetrics = []metric[StreamStatus]{
@@ -153,6 +157,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- buildInfo
 	ch <- commitSeconds
 	describe(ch, gatewayMetrics)
+	describe(ch, violationMetrics)
 	describe(ch, streamMetrics)
 	describe(ch, destinationMetrics)
 	describe(ch, ruleMetrics)
@@ -167,6 +172,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			0.99: st.Store.Latency.P99.Std().Seconds(),
 		})
 	collect(ch, gatewayMetrics, st)
+	for reason, n := range st.MQTT.Reasons {
+		collect(ch, violationMetrics, n, reason)
+	}
 	for _, s := range st.Streams {
 		collect(ch, streamMetrics, s, s.Name)
 	}

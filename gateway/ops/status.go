@@ -155,7 +155,9 @@ type MQTTStatus struct {
 	Received   uint64   `json:"received"`   // messages that clients published
 	Sent       uint64   `json:"sent"`       // messages sent to subscribers
 	Violations uint64   `json:"violations"` // of the protocol; each ended a connection
-	Refused    uint64   `json:"refused"`    // messages that were not taken, and not acknowledged
+	// Reasons are the violations by their reasons, those of MQTT 5.
+	Reasons map[string]uint64 `json:"violation_reasons,omitempty"`
+	Refused uint64            `json:"refused"` // messages that were not taken, and not acknowledged
 }
 
 // Seconds is a duration that JSON shows as a number of seconds.

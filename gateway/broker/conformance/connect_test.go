@@ -23,10 +23,11 @@ func refused(pk func(v version) []byte, code4 byte, codes ...byte) func(s *stage
 // raw is a CONNECT with everything given.
 func raw(name string, level, flags int, payload ...any) func(v version) []byte {
 	return func(v version) []byte {
-		if level < 0 {
-			level = int(v)
+		spoken := level
+		if spoken < 0 {
+			spoken = int(v)
 		}
-		return packet(CONNECT, name, level, flags, uint16(0), v.properties(nil), cat(payload...))
+		return packet(CONNECT, name, spoken, flags, uint16(0), v.properties(nil), cat(payload...))
 	}
 }
 

@@ -14,4 +14,5 @@
 // test is: a look at the specification tells. To see them:
 //
 //	go test -v -run TestConformance ./gateway/broker/conformance
+//	go test -v -run TestConformance ./gateway/broker/conformance -only 'MQTT-3.8.3|SUBACK'
 package conformance
