@@ -108,7 +108,7 @@ func (g *Gateway) openBroker(cfg *Config) error {
 		return err
 	}
 	o := broker.Options{
-		Listen: cfg.MQTT.Listen, Access: access, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
+		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
 		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,
 		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
 		Release: g.log.Release,

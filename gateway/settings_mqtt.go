@@ -62,6 +62,7 @@ type listenSettings struct {
 	Address   string             `config:"address,required"`
 	TLS       *tlsSettings       `config:"tls"`
 	WebSocket *webSocketSettings `config:"websocket"`
+	Proxy     string             `config:"proxy_protocol,oneof=v2"`
 }
 
 type tlsSettings struct {
@@ -120,13 +121,14 @@ func (l *loader) listener(item *config.Section) (b broker.Listener, ok bool) {
 		l.errs.Add(item.Decode(&set.Address))
 	}
 	b.Address = l.addressIn(item, key, set.Address)
+	b.Proxy = set.Proxy != ""
 	if s := item.Child("tls"); s != nil {
 		b.TLS = l.tls(s, set.TLS)
 	}
 	if s := item.Child("websocket"); s != nil {
 		b.WebSocket = l.webSocket(s, set.WebSocket)
 	}
-	if b.Address == "" || loopback(b.Address) {
+	if b.Address == "" || loopback(b.Address) && !b.Proxy {
 		return b, b.Address != ""
 	}
 	mqtt := &l.c.MQTT
@@ -135,7 +137,7 @@ func (l *loader) listener(item *config.Section) (b broker.Listener, ok bool) {
 	case mqtt.Users == "" && !mqtt.AllowAnonymous && !byCert:
 		l.errs.Add(item.Errorf(key, "other machines can reach %s: name the file with those who may connect as users "+
 			"(holdfast passwd writes it), ask for certificates with tls: {client_ca: …}, or let everybody in with allow_anonymous: true", b.Address))
-	case mqtt.Users != "" && b.TLS == nil:
+	case mqtt.Users != "" && b.TLS == nil && !b.Proxy: // with a proxy, that is where TLS ends
 		l.c.Warnings.Add(item.Errorf(key, "other machines can reach %s, and what they send there can be read on the way, passwords too: "+
 			"give it a certificate with tls: {cert: …, key: …}, or see to it that the network is yours alone", b.Address))
 	}

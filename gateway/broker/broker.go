@@ -79,7 +79,8 @@ type Options struct {
 	MaxInflight    int // messages kept for one subscriber's session; default 4096
 	MaxQueued      int // bytes kept for one subscriber's session, and queued on its connection; default 4 MiB
 
-	Logger *slog.Logger // default: none
+	Logger  *slog.Logger // default: none
+	Version string       // told below $SYS
 
 	// Emit takes a batch into the log, under the contract of [event.Emit].
 	// It is called from one goroutine per client, concurrently.
@@ -133,7 +134,9 @@ type Broker struct {
 
 	route routing
 	peers peers
+	quit  chan struct{} // closed by Close
 	count struct {
+		traffic
 		received, refused, duplicates, delivered, dropped atomic.Uint64
 
 		violations [256]atomic.Uint64 // by reason code of MQTT 5; 0 is for no CONNECT in time
@@ -173,6 +176,7 @@ func New(o Options) (*Broker, error) {
 		sessions:       make(map[string]*session),
 		recalled:       make(map[string]bool),
 		said:           make(map[string]time.Time),
+		quit:           make(chan struct{}),
 	}
 	b.access.Store(&o.Access)
 	b.server = newServer(o)
@@ -271,6 +275,9 @@ func (b *Broker) Close() error {
 		s.mu.Unlock()
 	}
 	b.mu.Unlock()
+	if !again {
+		close(b.quit)
+	}
 	for _, c := range b.all() {
 		c.disconnect(codeShuttingDown)
 	}

@@ -77,6 +77,7 @@ type conn struct {
 	changed  sync.Cond // on mu: bytes were sent, a batch was committed, or the end is near
 	out      []byte    // whole packets for the client
 	spare    []byte
+	packets  int // put into out that are not in the broker's count
 	flushing bool
 	serving  bool // the session is established
 	paused   bool // nothing more is read
@@ -97,8 +98,8 @@ func newConn(b *Broker, socket net.Conn) *conn {
 	c := &conn{Conn: socket, b: b, buf: make([]byte, idleBuffer)}
 	c.changed.L = &c.mu
 	_ = socket.SetReadDeadline(time.Now().Add(b.limits.ConnectTimeout))
-	if tcp, ok := socket.(*net.TCPConn); ok {
-		c.raw, _ = tcp.SyscallConn()
+	if plain, ok := socket.(syscall.Conn); ok {
+		c.raw, _ = plain.SyscallConn()
 	}
 	return c
 }
@@ -176,6 +177,7 @@ func (c *conn) fill() error {
 		c.makeRoom()
 		n, err := c.Conn.Read(c.buf[c.w:])
 		c.w += n
+		c.b.count.bytesIn.Add(uint64(n))
 		switch {
 		case n >= idleBuffer:
 			c.quiet = 0
@@ -260,6 +262,7 @@ func (c *conn) serve(keepAlive uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.serving = true
+	c.b.count.connects.Add(1)
 	if c.closing || c.paused {
 		return
 	}
@@ -290,6 +293,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, errSlow
 	}
 	c.out = append(c.out, p...)
+	c.packets++
 	c.flush()
 	return len(p), nil
 }
@@ -313,6 +317,7 @@ func (c *conn) sendNow() {
 	// What is left, and any error, is for send.
 	_ = c.raw.Write(func(fd uintptr) bool {
 		if n, err := syscall.Write(int(fd), c.out); err == nil {
+			c.countOut(n)
 			c.out = c.out[:copy(c.out, c.out[n:])]
 		}
 		return true
@@ -327,6 +332,7 @@ func (c *conn) send() {
 	for len(c.out) > 0 {
 		buf := c.out
 		c.out, c.spare = c.spare[:0], nil
+		c.countOut(len(buf))
 		c.mu.Unlock()
 		if now := time.Now(); c.sendBy.Sub(now) < writeTimeout/2 {
 			c.sendBy = now.Add(writeTimeout)
@@ -349,6 +355,14 @@ func (c *conn) send() {
 	}
 	c.flushing = false
 	c.changed.Broadcast()
+}
+
+// countOut counts bytes that are sent and the packets queued until now. The
+// caller holds c.mu.
+func (c *conn) countOut(bytes int) {
+	c.b.count.bytesOut.Add(uint64(bytes))
+	c.b.count.packetsOut.Add(uint64(c.packets))
+	c.packets = 0
 }
 
 // Close ends the connection without waiting: what is queued is still sent,
@@ -380,6 +394,7 @@ func (c *conn) disconnect(reason byte) {
 	}
 	if c.serving && c.v5 {
 		c.out = appendDisconnect(c.out, reason)
+		c.packets++
 		c.flush()
 	}
 	c.close()

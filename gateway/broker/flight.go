@@ -127,6 +127,7 @@ func (c *conn) appendAck(a ack) []byte {
 	if c.closing {
 		return c.out
 	}
+	c.packets++
 	return appendAck(c.out, a, c.v5)
 }
 
@@ -193,6 +194,7 @@ func (c *conn) pong(n int) {
 	for range n {
 		c.out = append(c.out, 0xD0, 0)
 	}
+	c.packets += n
 	c.flush()
 }
 

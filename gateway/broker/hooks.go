@@ -30,9 +30,9 @@ func newServer(o Options) *mqtt.Server {
 	limits.Compatibilities.NoInheritedPropertiesOnAck = true
 	return mqtt.New(&mqtt.Options{
 		Capabilities:             limits,
-		ClientNetReadBufferSize:  64, // conn buffers already
-		ClientNetWriteBufferSize: 1,  // and so it does here
-		SysTopicResendInterval:   10,
+		ClientNetReadBufferSize:  64,      // conn buffers already
+		ClientNetWriteBufferSize: 1,       // and so it does here
+		SysTopicResendInterval:   1 << 30, // the broker tells itself, see sys
 		// mochi logs whole packets, passwords among them.
 		Logger: slog.New(slog.DiscardHandler),
 	})

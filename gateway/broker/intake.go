@@ -27,6 +27,7 @@ func (c *conn) take() error {
 		}
 		c.heard = true
 		if !own(h.kind()) {
+			c.b.count.packetsIn.Add(1)
 			return c.handOver(h, b[:h.total()])
 		}
 		end, n := h.total(), 0
@@ -127,6 +128,7 @@ func (c *conn) takeRun(run []byte, n int) error {
 		release []uint16
 		total   int
 		pings   int
+		packets uint64
 		bad     error
 		now     = time.Now()
 	)
@@ -139,6 +141,7 @@ func (c *conn) takeRun(run []byte, n int) error {
 		h, _, _ := readHeader(run)
 		body := run[h.size:h.total()]
 		run = run[h.total():]
+		packets++
 		switch h.kind() {
 		case typePublish:
 			var size int
@@ -157,6 +160,8 @@ func (c *conn) takeRun(run []byte, n int) error {
 		}
 	}
 	gather(batch.Events, total, event.At(now))
+	c.b.count.packetsIn.Add(packets)
+	c.b.count.payloadIn.Add(uint64(total))
 	if pings > 0 {
 		c.pong(pings)
 	}

@@ -230,6 +230,8 @@ func (c *conn) publish(d delivery) (ok bool) {
 	}
 	if c.out, ok = appendPublish(c.out, d, c.v5, c.limit); ok {
 		c.b.count.delivered.Add(1)
+		c.b.count.payloadOut.Add(uint64(len(d.e.Payload)))
+		c.packets++
 		atomic.AddInt64(&c.b.server.Info.MessagesSent, 1)
 		c.flush()
 	}
