@@ -131,13 +131,16 @@ func (l *loader) listener(item *config.Section) (b broker.Listener, ok bool) {
 	if b.Address == "" || loopback(b.Address) && !b.Proxy {
 		return b, b.Address != ""
 	}
-	mqtt := &l.c.MQTT
+	mqtt, address := &l.c.MQTT, b.Address
+	if b.Proxy {
+		address += " through the proxy"
+	}
 	byCert := b.TLS != nil && b.TLS.ClientCA != ""
 	switch {
 	case mqtt.Users == "" && !mqtt.AllowAnonymous && !byCert:
 		l.errs.Add(item.Errorf(key, "other machines can reach %s: name the file with those who may connect as users "+
-			"(holdfast passwd writes it), ask for certificates with tls: {client_ca: …}, or let everybody in with allow_anonymous: true", b.Address))
-	case mqtt.Users != "" && b.TLS == nil && !b.Proxy: // with a proxy, that is where TLS ends
+			"(holdfast passwd writes it), ask for certificates with tls: {client_ca: …}, or let everybody in with allow_anonymous: true", address))
+	case mqtt.Users != "" && b.TLS == nil && !loopback(b.Address): // a proxy beside the gateway may be where TLS ends
 		l.c.Warnings.Add(item.Errorf(key, "other machines can reach %s, and what they send there can be read on the way, passwords too: "+
 			"give it a certificate with tls: {cert: …, key: …}, or see to it that the network is yours alone", b.Address))
 	}

@@ -53,7 +53,7 @@ func ackPromises() (all []promise) {
 			m := p.next()
 			p.offer(ack(PUBACK, m.id))
 			p.offer(packet(PINGREQ))
-			_, _ = p.read(patience) // an answer, or the end
+			_, _ = p.read() // an answer, or the end
 			p.vanish()
 			p, _ = s.session(hello{id: "order", keep: true, lasts: 60})
 			p.receives("x")
@@ -66,7 +66,7 @@ func ackPromises() (all []promise) {
 			m := p.next()
 			p.offer(ack(PUBCOMP, m.id))
 			p.offer(packet(PINGREQ))
-			_, _ = p.read(patience)
+			_, _ = p.read()
 			p.vanish()
 			p, _ = s.session(hello{id: "order2", keep: true, lasts: 60})
 			p.receives("x")

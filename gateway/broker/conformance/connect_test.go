@@ -57,7 +57,7 @@ func connectPromises() []promise {
 		three("MQTT-3.1.2-2", "protocol level 6 is refused", func(s *stage) {
 			p := s.dial()
 			p.offer(raw("MQTT", 6, 2, 0, "a")(v4))
-			r, err := p.read(patience)
+			r, err := p.read()
 			if err == nil {
 				s.check(r.kind() == CONNACK && len(r.body) >= 2 && (r.body[1] == 1 || r.body[1] == badVersion), "got %s, want code 1 or 0x84", r)
 				p.gone()
@@ -241,8 +241,8 @@ func late(s *stage, say func(*peer)) {
 	p := s.dial()
 	say(p)
 	began := time.Now()
-	_, err := p.read(s.server.silence + 5*time.Second)
-	s.check(err != nil && time.Since(began) < s.server.silence+4*time.Second, "not closed after %v", time.Since(began))
+	_, err := p.read()
+	s.check(err != nil && time.Since(began) < connectTimeout+4*time.Second, "not closed after %v", time.Since(began))
 }
 
 func concat(all ...[]promise) (one []promise) {

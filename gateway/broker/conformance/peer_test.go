@@ -13,11 +13,6 @@ import (
 	"time"
 )
 
-// patience is how long an answer may take that has to come. It is long because
-// a machine under test may be busy with other things; nothing waits for it if
-// all is well.
-const patience = 15 * time.Second
-
 // failure is what ends a dialogue in which a server did not what it must.
 type failure struct {
 	text string
@@ -111,7 +106,7 @@ type peer struct {
 }
 
 func (p *peer) send(b []byte) {
-	_ = p.SetWriteDeadline(time.Now().Add(patience))
+	_ = p.SetWriteDeadline(time.Now().Add(p.s.server.patience))
 	if _, err := p.Write(b); err != nil {
 		p.s.fail("send: %v", err)
 	}
@@ -119,13 +114,13 @@ func (p *peer) send(b []byte) {
 
 // offer sends what the server may not take to the end.
 func (p *peer) offer(b []byte) {
-	_ = p.SetWriteDeadline(time.Now().Add(patience))
+	_ = p.SetWriteDeadline(time.Now().Add(p.s.server.patience))
 	_, _ = p.Write(b)
 }
 
 // read reads one packet.
-func (p *peer) read(within time.Duration) (r received, err error) {
-	_ = p.SetReadDeadline(time.Now().Add(within))
+func (p *peer) read() (r received, err error) {
+	_ = p.SetReadDeadline(time.Now().Add(p.s.server.patience))
 	if r.first, err = p.r.ReadByte(); err != nil {
 		return r, err
 	}
@@ -151,7 +146,7 @@ func (p *peer) want(kind int) received {
 		}
 	}
 	for {
-		r, err := p.read(patience)
+		r, err := p.read()
 		switch {
 		case err != nil:
 			p.s.fail("waiting for %s: %v%s", received{first: byte(kind)}, err, p.earlier())
@@ -173,7 +168,7 @@ func (p *peer) earlier() string {
 
 // expect reads one packet, which must be this very one.
 func (p *peer) expect(want ...byte) {
-	r, err := p.read(patience)
+	r, err := p.read()
 	if err != nil {
 		p.s.fail("waiting for [% x]: %v", want, err)
 	}
@@ -212,7 +207,7 @@ func (p *peer) announced(id byte) (n int, ok bool) {
 // it only; a 3.1.1 client sees code4, or with 0 nothing but the end. With MQTT 5
 // a server may leave it at the end too (4.13.1).
 func (p *peer) refused(code4 byte, codes ...byte) {
-	r, err := p.read(patience)
+	r, err := p.read()
 	if err != nil {
 		p.ended(err)
 		if p.v == v4 && code4 != 0 {
@@ -241,7 +236,7 @@ func (p *peer) refused(code4 byte, codes ...byte) {
 func (p *peer) closed(codes ...byte) {
 	said := false
 	for {
-		r, err := p.read(patience)
+		r, err := p.read()
 		if err != nil {
 			p.ended(err)
 			break
@@ -264,7 +259,7 @@ func (p *peer) closed(codes ...byte) {
 
 // gone waits for the end of the connection, in any way but with more packets.
 func (p *peer) gone() {
-	if r, err := p.read(patience); err != nil {
+	if r, err := p.read(); err != nil {
 		p.ended(err)
 	} else {
 		p.s.fail("got %s, want the end", r)
@@ -273,7 +268,7 @@ func (p *peer) gone() {
 
 func (p *peer) ended(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		p.s.fail("not closed after %v", patience)
+		p.s.fail("not closed after %v", p.s.server.patience)
 	}
 }
 

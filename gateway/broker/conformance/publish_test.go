@@ -151,7 +151,7 @@ func publishPromises() []promise {
 			sub, p := s.connect(hello{}), s.connect(hello{})
 			sub.subscribe(filter{"$" + s.prefix + "/#", 0})
 			p.offer(message{topic: "$SYS/" + s.prefix, payload: "x", qos: 1, id: 1}.packet(v4))
-			r, err := p.read(patience)
+			r, err := p.read()
 			if err != nil {
 				p.ended(err)
 			} else {

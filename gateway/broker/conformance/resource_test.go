@@ -37,7 +37,7 @@ func resourcePromises() []promise {
 			for range 3 {
 				p := s.connect(hello{})
 				p.offer(subscribe(s.v, 1, nil, filter{strings.Repeat("/", 65_000), 1}))
-				_, _ = p.read(patience)
+				_, _ = p.read()
 			}
 			s.connect(hello{}).subscribe(filter{s.topic("a"), 1})
 		}),
@@ -45,7 +45,7 @@ func resourcePromises() []promise {
 			for range 3 {
 				p := s.connect(hello{})
 				p.offer(message{topic: s.prefix + strings.Repeat("/x", 32_000), payload: "x", qos: 1, id: 1, retain: true}.packet(s.v))
-				_, _ = p.read(patience)
+				_, _ = p.read()
 			}
 			s.connect(hello{}).subscribe(filter{s.topic("a"), 1})
 		}),
@@ -56,7 +56,7 @@ func resourcePromises() []promise {
 				filters = append(filters, filter{fmt.Sprintf("%s/%d", s.prefix, i), 1})
 			}
 			p.offer(subscribe(s.v, 1, nil, filters...))
-			_, err := p.read(patience)
+			_, err := p.read()
 			if err != nil {
 				p.ended(err)
 			}

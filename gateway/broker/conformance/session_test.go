@@ -103,7 +103,7 @@ func sessionPromises() []promise {
 				all = append(all, p)
 			}
 			for _, p := range all {
-				_, _ = p.read(patience) // CONNACK, or the end
+				_, _ = p.read() // CONNACK, or the end
 			}
 			p := s.connect(hello{id: "s"})
 			p.nothing()

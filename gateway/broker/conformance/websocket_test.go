@@ -32,7 +32,7 @@ func (s *stage) upgrade(protocol, origin string) (ws *webSocket, answer *http.Re
 		s.fail("dial: %v", err)
 	}
 	s.peers = append(s.peers, &peer{Conn: nc})
-	_ = nc.SetDeadline(time.Now().Add(patience))
+	_ = nc.SetDeadline(time.Now().Add(s.server.patience))
 	header := ""
 	if protocol != "" {
 		header += "Sec-WebSocket-Protocol: " + protocol + "\r\n"
@@ -133,7 +133,7 @@ func webSocketPromises() []promise {
 			p.connack()
 			_ = ws.frame(0x80|wsText, packet(PINGREQ))
 			for {
-				if _, err := p.read(patience); err != nil {
+				if _, err := p.read(); err != nil {
 					p.ended(err)
 					return
 				}
@@ -148,7 +148,7 @@ func webSocketPromises() []promise {
 			_, _ = ws.Conn.Write(append(b, 0, 0, 0, 0))
 			_, _ = ws.Conn.Write([]byte(strings.Repeat("x", 1000)))
 			for {
-				if _, err := p.read(patience); err != nil {
+				if _, err := p.read(); err != nil {
 					p.ended(err)
 					return
 				}
