@@ -51,8 +51,7 @@ var loadMinutes = [3]float64{1, 5, 15}
 
 func newSys(b *Broker, now time.Time) *sys {
 	c := &b.count
-	s := &sys{b: b, version: b.opt.Version, started: now, last: now, told: map[string]string{}}
-	for _, l := range []load{
+	return &sys{b: b, version: b.opt.Version, started: now, last: now, told: map[string]string{}, loads: []load{
 		{topic: "messages/received", count: c.packetsIn.Load},
 		{topic: "messages/sent", count: c.packetsOut.Load},
 		{topic: "publish/received", count: c.received.Load},
@@ -62,10 +61,7 @@ func newSys(b *Broker, now time.Time) *sys {
 		{topic: "bytes/sent", count: c.bytesOut.Load},
 		{topic: "sockets", count: c.sockets.Load},
 		{topic: "connections", count: c.connects.Load},
-	} {
-		s.loads = append(s.loads, l)
-	}
-	return s
+	}}
 }
 
 // run renews the topics until the broker is closed.

@@ -158,7 +158,7 @@ func (s *server) dead() bool {
 
 func (s *server) lastLog() string {
 	log, _ := os.ReadFile(s.log)
-	return string(log[max(0, len(log)-4000):])
+	return string(log[max(0, len(log)-20_000):])
 }
 
 // memory is the anonymous memory of the process, in bytes.
