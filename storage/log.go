@@ -38,6 +38,7 @@ type Log struct {
 	maps  mappings
 	queue *queue
 	stats stats
+	cache blockCache
 
 	mu      sync.Mutex // guards streams, and orders their creation
 	streams map[string]*Stream
@@ -94,6 +95,7 @@ func Open(o Options) (*Log, error) {
 		closing:    make(chan struct{}),
 	}
 	l.queue = newQueue(o.QueueBytes)
+	l.cache.limit = o.CacheBytes
 	if err := l.space.prepare(); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 	}
@@ -330,6 +332,14 @@ func (l *Log) Gateway() string { return l.opt.Gateway }
 
 // Now is the wall clock that events are stamped with.
 func (l *Log) Now() event.Time { t, _ := l.clock.now(); return t }
+
+// Age is how long ago an event of the log was taken in. A jump of the wall
+// clock while the log is open does not change it.
+func (l *Log) Age(ev *event.Event) time.Duration { return l.clock.age(ev) }
+
+// Uptime is the time for which the machine ran, all boots together that this
+// store has seen. It does not jump and does not go back.
+func (l *Log) Uptime() time.Duration { return l.clock.uptimeNow() }
 
 // Report says what opening found.
 func (l *Log) Report() Report { return l.report }
