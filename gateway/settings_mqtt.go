@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"time"
 
 	"holdfast/gateway/broker"
 	"holdfast/gateway/config"
@@ -16,6 +17,7 @@ type MQTTConfig struct {
 	MaxPacket      int               // bytes
 	MaxClients     int
 	ReceiveMaximum uint16
+	Sessions       broker.Sessions
 }
 
 // access reads who may connect and what for.
@@ -41,10 +43,19 @@ type mqttSettings struct {
 	MaxPacket      config.Size       `config:"max_packet,min=1KiB,max=4MiB"`
 	MaxClients     int               `config:"max_clients,min=1"`
 	ReceiveMaximum uint16            `config:"receive_maximum,min=1"`
+	Sessions       sessionSettings   `config:"sessions"`
+}
+
+// sessionSettings bound what is kept for subscribers that are away.
+type sessionSettings struct {
+	Max    config.Size     `config:"max,min=64KiB"`
+	MaxAge config.Duration `config:"max_age"`
+	Expiry config.Duration `config:"expiry,min=1s"`
 }
 
 func defaultMQTT() mqttSettings {
-	return mqttSettings{MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024}
+	return mqttSettings{MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024,
+		Sessions: sessionSettings{Max: 64 << 20, Expiry: config.Duration(7 * 24 * time.Hour)}}
 }
 
 const defaultListen = "127.0.0.1:1883"
@@ -79,6 +90,7 @@ func (l *loader) mqtt(s mqttSettings) {
 	l.c.MQTT = MQTTConfig{
 		Users: string(s.Users), AllowAnonymous: s.AllowAnonymous,
 		MaxPacket: int(s.MaxPacket), MaxClients: s.MaxClients, ReceiveMaximum: s.ReceiveMaximum,
+		Sessions: broker.Sessions{Max: int64(s.Sessions.Max), MaxAge: time.Duration(s.Sessions.MaxAge), Expiry: time.Duration(s.Sessions.Expiry)},
 	}
 	if s.Listen == nil {
 		l.c.MQTT.Listen = []broker.Listener{{Address: defaultListen}}

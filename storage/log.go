@@ -337,6 +337,288 @@ func (l *Log) Now() event.Time { t, _ := l.clock.now(); return t }
 // clock while the log is open does not change it.
 func (l *Log) Age(ev *event.Event) time.Duration { return l.clock.age(ev) }
 
+// Clock is the number of the machine's boot that the log is open in, and the
+// time since that boot. Neither jumps.
+func (l *Log) Clock() (boot uint32, sinceBoot time.Duration) {
+	_, sinceBoot = l.clock.now()
+	return l.clock.boot, sinceBoot
+}
+
+// Report says what opening the store found, for the operator.
+type Report struct {
+	NewEpoch string   // why the epoch was renewed; empty if it was not
+	SetAside string   // folder that holds a store that did not open
+	Notes    []string // what was repaired
+}
+
+// Open opens the log in o.Dir, creating it if there is none. A store that
+// Badger cannot open is set aside, not deleted, and reported; offsets and
+// cursors go on from the copy kept beside it.
+func Open(o Options) (*Log, error) {
+	o.setDefaults()
+	database := filepath.Join(o.Dir, databaseDir)
+	if err := os.MkdirAll(database, 0o750); err != nil {
+		return nil, fmt.Errorf("create the store: %w", err)
+	}
+	real, err := realPath(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
+	}
+	o.Dir, database = real, filepath.Join(real, databaseDir)
+	l := &Log{
+		opt: o,
+		space: &space{
+			dir: database, ballast: filepath.Join(o.Dir, "ballast"),
+			reserve: o.Reserve, allocated: map[string]bool{},
+		},
+		streams:    map[string]*Stream{},
+		processors: map[string]*processorState{},
+		failed:     make(chan struct{}),
+		closing:    make(chan struct{}),
+	}
+	l.queue = newQueue(o.QueueBytes)
+	l.cache.limit = o.CacheBytes
+	if err := l.space.prepare(); err != nil {
+		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
+	}
+	if err := l.openStore(); err != nil {
+		return nil, err
+	}
+	if err := l.load(); err != nil {
+		_ = l.db.Close()
+		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
+	}
+	l.committer.Add(1)
+	go l.commitLoop()
+	return l, nil
+}
+
+// realPath is the path that the kernel shows for maps of files below dir.
+func realPath(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(abs)
+}
+
+// load reads what the store knows about itself.
+func (l *Log) load() error {
+	id, renewed, err := loadIdentity(l.opt.Dir)
+	if err != nil {
+		return err
+	}
+	l.epoch = id.Epoch
+	if renewed {
+		l.report.NewEpoch = "the store was copied or restored"
+	}
+	var saved clockState
+	if _, err := l.getJSON(nameKey(keyMeta, "boot"), &saved); err != nil {
+		return err
+	}
+	l.clock = newClock(saved)
+	if err := l.loadStreams(); err != nil {
+		return err
+	}
+	if err := l.loadHeld(); err != nil {
+		return err
+	}
+	if err := l.finishReclaims(); err != nil {
+		return err
+	}
+	l.space.check(0)
+	l.allocate()
+	l.maps.advise(l.space.dir)
+	return nil
+}
+
+func (l *Log) loadStreams() error {
+	saved := map[string]streamState{}
+	err := l.scan([]byte{keyStream}, func(k, v []byte) error {
+		var st streamState
+		if err := json.Unmarshal(v, &st); err != nil {
+			return fmt.Errorf("stream %q: %w", k[1:], err)
+		}
+		saved[string(k[1:])] = st
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	options := map[string]StreamOptions{}
+	for name := range saved {
+		options[name] = StreamOptions{Name: name}
+	}
+	for _, o := range l.opt.Streams {
+		options[o.Name] = o
+	}
+	names := make([]string, 0, len(options))
+	for name := range options {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		st, old := saved[name]
+		if !old {
+			st = streamState{ID: l.freeStreamID(saved), First: 1, Next: 1}
+			saved[name] = st
+		}
+		s, err := l.openStream(options[name], st)
+		if err != nil {
+			return fmt.Errorf("stream %q: %w", name, err)
+		}
+		l.streams[name] = s
+		if !old {
+			if err := l.putNow(nameKey(keyStream, name), s.state()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Log) freeStreamID(used map[string]streamState) uint16 {
+	var top uint16
+	for _, st := range used {
+		top = max(top, st.ID)
+	}
+	return top + 1
+}
+
+// openStream finds the segments of a stream: sealed ones by their summaries,
+// the newest by its block indexes.
+func (l *Log) openStream(o StreamOptions, st streamState) (*Stream, error) {
+	s := &Stream{
+		log: l, id: st.ID, name: o.Name, opt: o.withDefaults(),
+		first: st.First, next: st.Next, gap: st.Gap,
+		cursors: map[string]*Cursor{}, pins: map[string]*Pin{},
+	}
+	err := l.scan(streamPrefix(keySegment, s.id), func(_, v []byte) error {
+		var g segment
+		if err := json.Unmarshal(v, &g); err != nil {
+			return err
+		}
+		if g.Next > s.first { // else its reclaim was cut short
+			s.segments = append(s.segments, g)
+			s.next = max(s.next, g.Next)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	number := st.Segment
+	if n := len(s.segments); n > 0 {
+		number = s.segments[n-1].Number + 1
+	}
+	active, err := l.scanActive(s, number)
+	if err != nil {
+		return nil, err
+	}
+	s.segments = append(s.segments, active)
+	s.next = max(s.next, active.Next)
+	s.durable = s.next
+	s.first = min(s.first, s.next)
+	err = l.scan(streamPrefix(keyCursor, s.id), func(k, v []byte) error {
+		c := &Cursor{stream: s, name: string(k[3:])}
+		if err := json.Unmarshal(v, &c.saved); err != nil {
+			return fmt.Errorf("cursor %q: %w", c.name, err)
+		}
+		c.pos = c.saved.Next
+		s.cursors[c.name] = c
+		return nil
+	})
+	return s, err
+}
+
+// scanActive reads the block indexes from segment number on: they belong to
+// the segment that was written last.
+func (l *Log) scanActive(s *Stream, number uint32) (segment, error) {
+	g := segment{Number: number, First: s.next, Next: s.next, At: l.clock.uptimeNow()}
+	prefix := streamPrefix(keyIndex, s.id)
+	err := l.scanFrom(prefix, segmentPrefix(keyIndex, s.id, number), func(k, v []byte) error {
+		n, offset, ok := parseBlockKey(k)
+		x, err := parseIndex(v)
+		if err != nil || !ok {
+			l.note("stream %q: index of block %d: %v", s.name, offset, err)
+			return nil
+		}
+		if offset+x.count <= s.first {
+			return nil // its reclaim was cut short; the next one removes it
+		}
+		if g.Bytes == 0 {
+			g.First = offset
+		}
+		g.Number, g.Next, g.Latest = n, offset+x.count, x.latest
+		g.Bytes += x.bytes
+		return nil
+	})
+	return g, err
+}
+
+// Stream returns the stream of that name; nil if there is none.
+func (l *Log) Stream(name string) *Stream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.streams[name]
+}
+
+// Streams returns all streams by name.
+func (l *Log) Streams() []*Stream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*Stream, 0, len(l.streams))
+	for _, s := range l.streams {
+		all = append(all, s)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].name < all[j].name })
+	return all
+}
+
+// Configure applies new limits and creates streams that do not exist yet. It
+// never removes a stream or an event by itself.
+func (l *Log) Configure(streams []StreamOptions) error {
+	for _, o := range streams {
+		l.mu.Lock()
+		s := l.streams[o.Name]
+		if s == nil {
+			saved := map[string]streamState{}
+			for name, s := range l.streams {
+				saved[name] = streamState{ID: s.id}
+			}
+			var err error
+			s, err = l.openStream(o, streamState{ID: l.freeStreamID(saved), First: 1, Next: 1})
+			if err == nil {
+				err = l.putNow(nameKey(keyStream, o.Name), s.state())
+			}
+			if err != nil {
+				l.mu.Unlock()
+				return fmt.Errorf("create stream %q: %w", o.Name, err)
+			}
+			l.streams[o.Name] = s
+		}
+		l.mu.Unlock()
+		s.mu.Lock()
+		s.opt = o.withDefaults()
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// Epoch is the part of the identity that says which life of the store an
+// event was appended in.
+func (l *Log) Epoch() uint64 { return l.epoch }
+
+// Gateway is the first part of every identity.
+func (l *Log) Gateway() string { return l.opt.Gateway }
+
+// Now is the wall clock that events are stamped with.
+func (l *Log) Now() event.Time { t, _ := l.clock.now(); return t }
+
+// Age is how long ago an event of the log was taken in. A jump of the wall
+// clock while the log is open does not change it.
+func (l *Log) Age(ev *event.Event) time.Duration { return l.clock.age(ev) }
+
 // Uptime is the time for which the machine ran, all boots together that this
 // store has seen. It does not jump and does not go back.
 func (l *Log) Uptime() time.Duration { return l.clock.uptimeNow() }

@@ -7,11 +7,9 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
-
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 const (
@@ -29,12 +27,10 @@ const (
 
 var longAgo = time.Unix(1, 0)
 
-// conn stands between a client's socket and mochi. mochi reads from it what
-// is left after the broker has taken the PUBLISH and PUBREL packets for
-// itself, one packet at a time, so that mochi never holds a PUBLISH in its own
-// buffer. What mochi or the broker write is queued, in order and in whole
-// packets, and sent by a goroutine that lives as long as the queue has
-// something: nobody who writes ever waits for the client.
+// conn is the connection of one client. mochi reads the CONNECT from it and
+// writes the CONNACK; all other packets are the broker's. What is written is
+// queued, in order and in whole packets, and sent by a goroutine that lives as
+// long as the queue has something: nobody who writes ever waits for the client.
 type conn struct {
 	net.Conn                 // the socket
 	raw      syscall.RawConn // of the socket; nil if that is not a plain one
@@ -43,14 +39,16 @@ type conn struct {
 	cert     *x509.Certificate // that the client has proven to own, if any
 
 	// Set while the session is established, constant from then on.
-	cl      *mqtt.Client
+	id      string
 	session *session
+	present bool // the session was there before
 	who     identity
 	v5      bool
 	ends    bool // the session ends with the connection (until DISCONNECT says otherwise)
 	will    *will
-	limit   int // largest packet that the client takes, 0 if it did not say
-	window  int // messages at QoS 1 and 2 that the client takes at once
+	limit   int    // largest packet that the client takes, 0 if it did not say
+	window  int    // messages at QoS 1 and 2 that the client takes at once
+	expiry  uint32 // session expiry interval in seconds, for MQTT 5
 
 	// Owned by the goroutine that reads.
 	buf       []byte
@@ -68,19 +66,22 @@ type conn struct {
 	bye       bool                 // the client has taken its leave
 	gone      bool                 // the client's end is closed
 	noWill    bool                 // DISCONNECT said that there is to be none
-	granting  []grant              // subscriptions of the SUBSCRIBE that mochi works on
-	routeHeld bool                 // this goroutine holds Broker.route
-	left      []packets.Packet     // of the session, to be sent again
 	prior     *conn                // the client's connection before this one
+	// established is set when mochi has answered CONNECT.
+	established   bool
+	keepAliveSecs uint16
 
 	mu       sync.Mutex
 	changed  sync.Cond // on mu: bytes were sent, a batch was committed, or the end is near
 	out      []byte    // whole packets for the client
 	spare    []byte
 	flushing bool
-	serving  bool // the session is established
-	paused   bool // nothing more is read
-	closing  bool // nothing more is read or queued
+	serving  bool              // the session is established
+	paused   bool              // nothing more is read
+	closing  bool              // nothing more is read or queued
+	starved  bool              // somebody waits for the queue to become shorter
+	aliasMax int               // topic aliases that the client takes
+	given    map[string]uint16 // those that it has been given
 	sendBy   time.Time
 	kill     *time.Timer
 	last     *flight // the newest batch that is not committed
@@ -136,8 +137,8 @@ func (c *conn) endWith(err error) {
 
 // name is what the log calls the client.
 func (c *conn) name() string {
-	if c.cl != nil && c.cl.ID != "" {
-		return c.cl.ID
+	if c.id != "" {
+		return c.id
 	}
 	return c.host()
 }
@@ -148,10 +149,10 @@ func (c *conn) host() string {
 	return host
 }
 
-// next reads until there is a packet for mochi.
+// next reads until there is a packet for mochi, or the client says goodbye.
 func (c *conn) next() error {
 	for {
-		if err := c.take(); err != nil || len(c.pass) > 0 {
+		if err := c.take(); err != nil || len(c.pass) > 0 || c.bye {
 			return err
 		}
 		if err := c.fill(); err != nil {
@@ -246,6 +247,22 @@ func (c *conn) makeRoom() {
 	c.r, c.w = 0, used
 }
 
+// run serves the client, from CONNACK until the connection ends.
+func (c *conn) run() error {
+	c.pass = nil
+	c.serve(c.keepAliveSecs)
+	c.session.out.begin(c)
+	for {
+		if err := c.next(); err != nil {
+			c.endWith(err)
+			return err
+		}
+		if c.bye {
+			return nil
+		}
+	}
+}
+
 // serve begins the work of an established session.
 func (c *conn) serve(keepAlive uint16) {
 	c.keepAlive = time.Duration(keepAlive) * time.Second * 3 / 2 // [MQTT-3.1.2-22]
@@ -285,6 +302,69 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.out = append(c.out, p...)
 	c.flush()
 	return len(p), nil
+}
+
+// queue writes packets of the broker.
+func (c *conn) queue(p []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.out = append(c.out, p...)
+		c.flush()
+	}
+}
+
+// congested reports whether the client leaves much unread. If so, the outbox
+// is told when that is over.
+func (c *conn) congested() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.starved = len(c.out) > c.b.maxQueued/4
+	return c.starved
+}
+
+// publish queues a message for the client. ok is false if the client does not
+// take packets of its size [MQTT-3.1.2-24].
+func (c *conn) publish(d delivery) (ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return true
+	}
+	if d.qos == 0 && len(c.out) > c.b.maxQueued/2 {
+		c.b.count.dropped.Add(1)
+		return true
+	}
+	if c.aliasMax > 0 {
+		c.alias(&d)
+	}
+	if c.out, ok = appendPublish(c.out, d, c.v5, c.limit); ok {
+		if d.alias > 0 && !d.bare {
+			c.given[d.e.Topic] = d.alias
+		}
+		c.countSent()
+		c.flush()
+	}
+	return ok
+}
+
+func (c *conn) countSent() {
+	c.b.count.delivered.Add(1)
+	atomic.AddInt64(&c.b.server.Info.MessagesSent, 1)
+}
+
+// alias gives the topic of a message an alias, the first ones that come.
+func (c *conn) alias(d *delivery) {
+	if a, ok := c.given[d.e.Topic]; ok {
+		d.alias, d.bare = a, true
+		return
+	}
+	if c.given == nil {
+		c.given = map[string]uint16{}
+	}
+	if len(c.given) < min(c.aliasMax, maxAlias) {
+		d.alias = uint16(len(c.given) + 1)
+	}
 }
 
 // flush sees to it that c.out is sent. The caller holds c.mu.
@@ -327,6 +407,12 @@ func (c *conn) send() {
 		}
 		_, err := c.Conn.Write(buf)
 		c.mu.Lock()
+		if c.starved && len(c.out) < c.b.maxQueued/8 && c.session != nil {
+			c.starved = false
+			c.mu.Unlock()
+			c.session.out.drained()
+			c.mu.Lock()
+		}
 		c.spare = buf[:0]
 		c.changed.Broadcast()
 		if err != nil {
@@ -346,7 +432,12 @@ func (c *conn) send() {
 
 // Close ends the connection without waiting: what is queued is still sent,
 // for at most closeTimeout, and the goroutine that reads is called back.
+//
+// mochi calls it when it has been made to let go of a connection that lasts.
 func (c *conn) Close() error {
+	if c.established {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.close()

@@ -42,6 +42,7 @@ func (b *Broker) Start() error {
 	if err := b.server.Serve(); err != nil {
 		return fmt.Errorf("start mqtt: %w", err)
 	}
+	b.kept.Go(b.keeper.run)
 	for _, p := range b.ports {
 		b.wg.Go(func() {
 			if p.web != nil {
