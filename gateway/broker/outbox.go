@@ -243,9 +243,7 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 	if len(answer) > 0 {
 		c.queue(answer)
 	}
-	if o.behind {
-		o.b.pull(o)
-	}
+	o.b.pull(o)
 	groups := o.groups
 	o.mu.Unlock()
 	for _, g := range groups {
