@@ -317,7 +317,6 @@ func (b *Broker) Close() error {
 		return nil
 	}
 	b.keeper.close()
-	b.kept.Wait()
 	// mochi has no listeners and no clients of its own to wait for, so that
 	// its deadlock in closing them cannot happen.
 	return b.server.Close()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,17 +29,18 @@ type keeper struct {
 	ticks   int
 	covered map[string]uint64 // by stream: retained messages of all events below are kept
 	wrote   map[string]uint64 // covered, as it is on disk
-	base    time.Duration     // the broker's clock when it was started
+	base    atomic.Int64      // the broker's clock when it was started
 	began   time.Time
 	stop    chan struct{}
 	once    sync.Once
+	mu      sync.Mutex // one keep at a time
 }
 
 func (k *keeper) on() bool { return k.state != nil }
 
 // clock is the time that the gateway has seen go by: it does not jump when the
 // wall clock does, and goes on while the gateway is down.
-func (k *keeper) clock() time.Duration { return k.base + time.Since(k.began) }
+func (k *keeper) clock() time.Duration { return time.Duration(k.base.Load()) + time.Since(k.began) }
 
 // clockRecord is kept to know how long the gateway was down.
 type clockRecord struct {
@@ -52,12 +54,13 @@ type clockRecord struct {
 // set sets the clock by what was kept: within one boot of the machine by the
 // time since boot, else by the wall clock as it is now, if that is not behind.
 func (k *keeper) set(r clockRecord, boot uint32, mono time.Duration, now time.Time) {
-	k.base = r.Clock
+	base := r.Clock
 	if r.Boot == boot && boot != 0 {
-		k.base += max(0, mono-r.Mono)
+		base += max(0, mono-r.Mono)
 	} else if !r.Wall.IsZero() {
-		k.base += max(0, now.Sub(r.Wall))
+		base += max(0, now.Sub(r.Wall))
 	}
+	k.base.Store(int64(base))
 }
 
 // load brings back what was kept.
@@ -220,6 +223,7 @@ func (k *keeper) run() {
 func (k *keeper) close() {
 	k.once.Do(func() {
 		close(k.stop)
+		k.b.kept.Wait()
 		k.keep(true)
 	})
 }
@@ -227,6 +231,8 @@ func (k *keeper) close() {
 // keep does what is to be done now and then: limits of age, expiry, and the
 // writing of what has changed.
 func (k *keeper) keep(all bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	b := k.b
 	b.now.Store(int64(k.clock()))
 	k.ticks++

@@ -402,10 +402,10 @@ func TestMessagesThatWaitTooLongAreDropped(t *testing.T) {
 	c.Close()
 	s.gone(0)
 	s.route(ev("t", "old", 1))
-	s.keeper.base += 50 * time.Minute
+	s.keeper.base.Add(int64(50 * time.Minute))
 	s.kept()
 	s.route(ev("t", "young", 1))
-	s.keeper.base += 20 * time.Minute
+	s.keeper.base.Add(int64(20 * time.Minute))
 	s.kept()
 	if n := s.Stats().Dropped; n != 1 {
 		t.Errorf("%d dropped, want 1", n)
@@ -421,14 +421,14 @@ func TestASessionExpiresAlsoAcrossRestarts(t *testing.T) {
 	c.subscribe(filter{"t", 1})
 	c.Close()
 	s.gone(0)
-	s.keeper.base += 40 * time.Minute
+	s.keeper.base.Add(int64(40 * time.Minute))
 	s.restart()
-	s.keeper.base += 10 * time.Minute
+	s.keeper.base.Add(int64(10 * time.Minute))
 	s.kept()
 	if n := s.Stats().Sessions; n != 1 {
 		t.Fatalf("%d sessions after 50 min, want 1", n)
 	}
-	s.keeper.base += 11 * time.Minute
+	s.keeper.base.Add(int64(11 * time.Minute))
 	s.kept()
 	if n := s.Stats().Sessions; n != 0 {
 		t.Fatalf("%d sessions after 61 min, want none", n)
@@ -455,8 +455,8 @@ func TestTheSessionClockDoesNotJump(t *testing.T) {
 	} {
 		var k keeper
 		k.set(saved, c.boot, c.mono, c.wall)
-		if k.base != c.want {
-			t.Errorf("%s: the clock is at %v, want %v", c.what, k.base, c.want)
+		if got := time.Duration(k.base.Load()); got != c.want {
+			t.Errorf("%s: the clock is at %v, want %v", c.what, got, c.want)
 		}
 	}
 }
