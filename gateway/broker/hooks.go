@@ -110,8 +110,11 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if c.prior, err = h.b.attach(c, cl.ID, pk.Connect.Clean); err != nil {
 		h.b.say("mqtt connection refused", c.name(), err)
 		code := packets.ErrNotAuthorized
-		if errors.Is(err, errTaken) {
+		switch {
+		case errors.Is(err, errTaken):
 			code = packets.ErrClientIdentifierNotValid
+		case errors.Is(err, errSessions):
+			code = packets.ErrQuotaExceeded
 		}
 		return h.reject(cl, code)
 	}
@@ -214,7 +217,7 @@ func connackCode(code byte) byte {
 		return packets.Err3UnsupportedProtocolVersion.Code
 	case packets.ErrUnspecifiedError.Code, packets.ErrClientIdentifierNotValid.Code:
 		return packets.Err3ClientIdentifierNotValid.Code
-	case packets.ErrServerBusy.Code, packets.ErrServerUnavailable.Code:
+	case packets.ErrServerBusy.Code, packets.ErrServerUnavailable.Code, packets.ErrQuotaExceeded.Code:
 		return packets.Err3ServerUnavailable.Code
 	}
 	if code >= codeUnspecified {

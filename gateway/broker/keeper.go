@@ -207,6 +207,9 @@ func (k *keeper) replay(f *Feed) {
 
 // run writes what has changed until the broker is closed.
 func (k *keeper) run() {
+	k.mu.Lock()
+	k.keepRetained(true) // the log from here on says which messages are retained
+	k.mu.Unlock()
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
 	for {
@@ -278,7 +281,7 @@ func (k *keeper) groups(refresh bool) (all []groupPlace) {
 		}
 		lasts := false
 		for _, m := range g.members {
-			lasts = lasts || m.o.lasts
+			lasts = lasts || m.o.outlasts()
 		}
 		if lasts && (g.dirty || refresh || !g.stored) {
 			p := &place{}
@@ -323,11 +326,16 @@ func (k *keeper) keepRetained(refresh bool) {
 	r.mu.Lock()
 	changed := r.changed
 	r.changed = map[string]struct{}{}
+	messages := make(map[string]*keptMessage, len(changed))
+	for topic := range changed {
+		messages[topic] = r.of[topic]
+	}
+	r.mu.Unlock()
 	var entries []Entry
 	size := 0
-	for topic := range changed {
+	for topic, m := range messages {
 		e := Entry{Key: keyRetained + topic}
-		if m := r.of[topic]; m != nil && m.feed != nil {
+		if m != nil && m.feed != nil {
 			e.Value = m.record()
 		}
 		entries = append(entries, e)
@@ -336,7 +344,6 @@ func (k *keeper) keepRetained(refresh bool) {
 			entries, size = nil, 0
 		}
 	}
-	r.mu.Unlock()
 	for name, at := range covered {
 		refresh = refresh || at > k.wrote[name]+50_000
 	}

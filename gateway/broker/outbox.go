@@ -28,6 +28,7 @@ type outbox struct {
 	window  window
 	c       *conn // ready for messages; nil while there is none
 	over    bool  // the session has ended
+	taken   bool  // the session has a connection, which may be about to begin
 	lasts   bool  // it outlasts its connections
 	dirty   bool  // there is more to tell than what is on disk
 	subs    map[string]*subscription

@@ -305,9 +305,9 @@ func (k *cursor) restore(b *Broker, p *place) {
 	}
 }
 
-// place returns the session's. The caller holds o.mu.
+// placed returns where the session is. The caller holds o.mu.
 func (o *outbox) placed() *place {
-	p := &place{connected: o.c != nil, left: o.s.left, lastID: o.window.lastID}
+	p := &place{connected: o.taken, left: o.s.left, lastID: o.window.lastID}
 	o.fill(o.b, p)
 	for i := range o.window.list {
 		m := &o.window.list[i]

@@ -2,12 +2,9 @@ package broker
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"holdfast/gateway/event"
 )
 
 // session is what the broker keeps of a client, be it for one connection or
@@ -152,15 +149,10 @@ func (s *session) forget() []uint16 {
 	return ids
 }
 
-// will is the message that a client leaves for the case that it vanishes.
-type will struct {
-	event event.Event
-	delay time.Duration
-}
-
 var (
-	errTaken   = errors.New("the client id belongs to another user")
-	errRevoked = errors.New("the user was removed or has another password")
+	errTaken    = errors.New("the client id belongs to another user")
+	errRevoked  = errors.New("the user was removed or has another password")
+	errSessions = errors.New("there are twice as many sessions as clients may be connected")
 )
 
 // attach makes c the connection of its client's session, or of a new one.
@@ -187,6 +179,8 @@ func (b *Broker) handOver(c *conn, id string, fresh bool) (old *conn, publish fu
 		err = errTaken
 	case !b.access.Load().admits(c.who): // since it was let in
 		err = errRevoked
+	case !known && len(b.sessions) >= 2*b.opt.MaxClients: // client ids can be made up
+		err = errSessions
 	}
 	if err != nil {
 		b.mu.Unlock()
@@ -241,7 +235,7 @@ func (b *Broker) handOver(c *conn, id string, fresh bool) (old *conn, publish fu
 	}
 	o := &s.out
 	o.mu.Lock()
-	o.lasts = !c.ends
+	o.lasts, o.taken = !c.ends, true
 	s.expiry = b.opt.Sessions.Expiry
 	if c.v5 {
 		s.expiry = min(s.expiry, time.Duration(c.expiry)*time.Second)
@@ -278,15 +272,6 @@ func (b *Broker) conclude(s *session) (stored bool) {
 	return stored
 }
 
-// cancelWill stops a will that waits and returns what would publish it.
-func (s *session) cancelWill() (publish func()) {
-	if s.will != nil && s.will.Stop() {
-		publish = s.willNow
-	}
-	s.will, s.willNow = nil, nil
-	return publish
-}
-
 // detach ends what c had of its session.
 func (b *Broker) detach(c *conn) {
 	s := c.session
@@ -304,6 +289,7 @@ func (b *Broker) detach(c *conn) {
 	s.out.end(c)
 	s.out.mu.Lock()
 	if current {
+		s.out.taken = false
 		s.left = b.keeper.clock()
 		s.expiry = b.opt.Sessions.Expiry
 		if c.v5 { // DISCONNECT may have changed it
@@ -388,77 +374,5 @@ func (b *Broker) forget(s *session) {
 	// for a client that repeats one of them after a restart.
 	if err := b.opt.Release(s.id, ids, func(error) {}); err != nil {
 		b.log.Debug("release packet identifiers", "client", s.id, "err", err)
-	}
-}
-
-// leaveWill publishes a will, now or after a delay unless the client comes
-// back before.
-func (b *Broker) leaveWill(s *session, w *will, delay time.Duration) {
-	if delay == 0 {
-		b.publishWill(s, w)
-		return
-	}
-	b.waitWill(s, w, delay)
-}
-
-// waitWill publishes a will after a delay unless the client comes back before.
-func (b *Broker) waitWill(s *session, w *will, delay time.Duration) {
-	publish := func() { b.publishWill(s, w) }
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conn == nil && !s.banned { // otherwise the client is back already, or its user gone
-		s.willNow = publish
-		s.will = time.AfterFunc(delay, publish)
-	}
-}
-
-// publishWill publishes a will. Whether the client may do so is looked at when
-// it happens. It is on disk as the session's until it is there as an event.
-func (b *Broker) publishWill(s *session, w *will) {
-	if !b.enterIntake() {
-		return // at shutdown the server goes, not the clients
-	}
-	defer b.leaveIntake()
-	s.mu.Lock()
-	banned := s.banned
-	s.mu.Unlock()
-	if banned || !s.rights(b).mayPublish(w.event.Topic) {
-		b.count.refused.Add(1)
-		b.say("mqtt will refused", s.id, fmt.Errorf("user %q may not publish to %s any more", s.user, w.event.Topic))
-		return
-	}
-	e := w.event
-	e.Received = event.At(time.Now())
-	done := func(err error) {
-		if err != nil {
-			b.log.Warn("mqtt will lost", "client", s.id, "err", err)
-			return
-		}
-		s.willDone(b, w)
-	}
-	b.countReceived(1)
-	if err := b.opt.Emit(Batch{Client: s.id, Events: []event.Event{e}}, done); err != nil {
-		done(err)
-	}
-}
-
-// willDone forgets a will that is published or is not to be. It does not wait.
-func (s *session) willDone(b *Broker, w *will) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lastWill != w {
-		return
-	}
-	s.lastWill = nil
-	o := &s.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case !o.stored:
-	case o.over || !o.lasts:
-		o.stored = false
-		b.keeper.put(forgotten(s.id), false, nil)
-	default:
-		b.keeper.put(o.entries(true), false, nil)
 	}
 }
