@@ -137,9 +137,11 @@ type Broker struct {
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	sessions map[string]*session
-	recalled map[string]bool      // clients whose held identifiers were read from disk
-	said     map[string]time.Time // what was logged lately
+	recalled map[string]bool // clients whose held identifiers were read from disk
 	closed   bool
+
+	saying sync.Mutex           // taken last of all locks
+	said   map[string]time.Time // what was logged lately
 
 	intake  sync.RWMutex // held for reading around Emit and Release
 	stopped bool         // guarded by intake
@@ -356,7 +358,7 @@ func (b *Broker) countReceived(n int) {
 // say logs a warning about a client, at most one a minute of a kind.
 func (b *Broker) say(what, client string, err error) {
 	now, key := time.Now(), what+"\x00"+client
-	b.mu.Lock()
+	b.saying.Lock()
 	last, ok := b.said[key]
 	quiet := ok && now.Sub(last) < time.Minute
 	if !quiet {
@@ -365,7 +367,7 @@ func (b *Broker) say(what, client string, err error) {
 		}
 		b.said[key] = now
 	}
-	b.mu.Unlock()
+	b.saying.Unlock()
 	if !quiet {
 		b.log.Warn(what, "client", client, "err", err)
 	}

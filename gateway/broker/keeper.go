@@ -126,7 +126,7 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 	b := k.b
 	s := newSession(b, id, c.User)
 	if c.Password {
-		s.who.hash = "kept" // what it was does not matter: the next connection has its own
+		s.password, s.who.hash = true, "kept" // what it was does not matter: the next connection has its own
 	}
 	s.who.user = c.User
 	s.expiry = time.Duration(c.Expiry) * time.Second
@@ -374,7 +374,6 @@ func (k *keeper) tell(s *session) error {
 		return nil
 	}
 	result := make(chan error, 1)
-	s.mu.Lock()
 	o := &s.out
 	o.mu.Lock()
 	var entries []Entry
@@ -390,7 +389,6 @@ func (k *keeper) tell(s *session) error {
 		err = k.put(entries, true, func(err error) { result <- err })
 	}
 	o.mu.Unlock()
-	s.mu.Unlock()
 	if err != nil || len(entries) == 0 {
 		return err
 	}
@@ -399,8 +397,6 @@ func (k *keeper) tell(s *session) error {
 
 // note puts a session on disk without waiting for it.
 func (k *keeper) note(s *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	o := &s.out
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -33,10 +33,10 @@ type willState struct {
 	Delay time.Duration `json:"delay"`
 }
 
-// card returns the session's. The caller holds o.mu and s.mu.
+// card returns the session's. The caller holds o.mu.
 func (o *outbox) card() card {
 	s := o.s
-	c := card{User: s.user, Password: s.who.hash != "", Lasts: o.lasts, Expiry: int64(s.expiry / time.Second)}
+	c := card{User: s.user, Password: s.password, Lasts: o.lasts, Expiry: int64(s.expiry / time.Second)}
 	feeds := o.b.feeds()
 	for _, sub := range o.subs {
 		cs := cardSub{Filter: sub.filter, Options: sub.options, ID: sub.id, Since: map[string]uint64{}}
@@ -327,7 +327,7 @@ func (o *outbox) placed() *place {
 }
 
 // entries returns what is kept of the session, the card only if it is asked
-// for. The caller holds o.mu, and for the card s.mu.
+// for. The caller holds o.mu.
 func (o *outbox) entries(full bool) (all []Entry) {
 	if full {
 		c, _ := json.Marshal(o.card()) // of plain types

@@ -37,11 +37,14 @@ type session struct {
 	will    *time.Timer // for a will that waits
 	willNow func()      // publishes it
 
-	lastWill *will // what is on disk of its wills
+	out outbox
 
-	out    outbox
-	expiry time.Duration // of the session without a connection; guarded by out.mu, as is
-	left   time.Duration // when the last connection ended, by the broker's clock
+	// Guarded by out.mu, never under mu: a connection is locked under out.mu, and
+	// mu under a connection.
+	lastWill *will         // what is on disk of its wills
+	password bool          // its user is in the users file
+	expiry   time.Duration // of the session without a connection
+	left     time.Duration // when the last connection ended, by the broker's clock
 }
 
 // hold is a QoS 2 packet identifier between PUBLISH and PUBREL.
@@ -199,7 +202,6 @@ func (b *Broker) handOver(c *conn, id string, fresh bool) (old *conn, publish fu
 	old, s.conn = s.conn, c
 	s.who, s.banned = c.who, false
 	publish = s.cancelWill()
-	s.lastWill = c.will
 	s.mu.Unlock()
 	if b.opt.Held != nil && !b.recalled[id] && over == nil && (!known || c.present) {
 		if ids := b.opt.Held(id); len(ids) > 0 {
@@ -236,6 +238,7 @@ func (b *Broker) handOver(c *conn, id string, fresh bool) (old *conn, publish fu
 	o := &s.out
 	o.mu.Lock()
 	o.lasts, o.taken = !c.ends, true
+	s.lastWill, s.password = c.will, c.who.hash != ""
 	s.expiry = b.opt.Sessions.Expiry
 	if c.v5 {
 		s.expiry = min(s.expiry, time.Duration(c.expiry)*time.Second)
@@ -344,8 +347,10 @@ func (b *Broker) endSession(s *session) {
 	s.mu.Lock()
 	publish := s.cancelWill()
 	banned := s.banned
-	waits := s.lastWill != nil
 	s.mu.Unlock()
+	s.out.mu.Lock()
+	waits := s.lastWill != nil
+	s.out.mu.Unlock()
 	if publish != nil && !banned {
 		publish()
 	} else if !waits || banned {

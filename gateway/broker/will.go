@@ -80,15 +80,13 @@ func (b *Broker) publishWill(s *session, w *will) {
 
 // willDone forgets a will that is published or is not to be. It does not wait.
 func (s *session) willDone(b *Broker, w *will) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	o := &s.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if s.lastWill != w {
 		return
 	}
 	s.lastWill = nil
-	o := &s.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	switch {
 	case !o.stored:
 	case o.over || !o.lasts:
