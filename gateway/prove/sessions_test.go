@@ -96,7 +96,7 @@ func TestSubscribersWithAnyReceiveMaximumKeepGettingMessages(t *testing.T) {
 	}, "all subscribers")
 	load := seconds(5, 60)
 	f := publish(4, func(i int) *publisher {
-		return &publisher{addr: g.mqtt, number: i, window: 100, rate: 500, version: byte(4 + i%2)}
+		return &publisher{addr: g.mqtt, number: i, window: 100, rate: 500, version: byte(4 + i%2), exactly: true}
 	})
 	time.Sleep(load)
 	if err := f.finish(30 * time.Second); err != nil {
@@ -134,7 +134,7 @@ func TestAStormOfReconnectsLosesNothing(t *testing.T) {
 		return true
 	}, "all subscribers")
 	f := publish(20, func(i int) *publisher {
-		return &publisher{addr: g.mqtt, number: i, window: 100, rate: 250, version: byte(4 + i%2)}
+		return &publisher{addr: g.mqtt, number: i, window: 100, rate: 250, version: byte(4 + i%2), exactly: true}
 	})
 	stop := time.Now().Add(seconds(8, 60))
 	for time.Now().Before(stop) {
@@ -165,6 +165,57 @@ func TestAStormOfReconnectsLosesNothing(t *testing.T) {
 	cancel()
 	running.Wait()
 	t.Logf("%d messages published, %d received in %d connections of 200 clients, %d lost", f.acked(), came, connects, lost)
+}
+
+func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
+	g := newGateway(t, "", "streams: {events: {max: 512MiB}}\n")
+	g.mustStart(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var all []*subscriber
+	var running sync.WaitGroup
+	for i := range 8 {
+		s := &subscriber{addr: g.mqtt, id: fmt.Sprint("kill", i), filter: "plant/#", qos: 1 + byte(i%2), maximum: []uint16{0, 0, 10, 10}[i%4]}
+		all = append(all, s)
+		running.Go(func() { s.run(ctx) })
+	}
+	eventually(t, 20*time.Second, func() bool {
+		for _, s := range all {
+			if s.conn.Load() == nil {
+				return false
+			}
+		}
+		return true
+	}, "all subscribers")
+	f := publish(4, func(i int) *publisher {
+		return &publisher{addr: g.mqtt, number: i, window: 100, rate: 250, version: byte(4 + i%2), exactly: true}
+	})
+	kills := 6
+	if long() {
+		kills = 40
+	}
+	for range kills {
+		time.Sleep(300*time.Millisecond + rand.N(1200*time.Millisecond))
+		g.kill()
+		g.mustStart(t)
+	}
+	if err := f.finish(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	repeated := 0
+	for _, s := range all {
+		eventually(t, 60*time.Second, func() bool { return s.missing(f) == 0 }, "%s has all messages: %d of %d", s.id, s.distinct(), f.acked())
+	}
+	cancel()
+	running.Wait()
+	for _, s := range all {
+		s.check(t)
+		repeated += s.duplicates
+		if s.present != s.connects-1 {
+			t.Errorf("%s found its session %d times in %d connections", s.id, s.present, s.connects)
+		}
+	}
+	t.Logf("%d kills, %d messages to each of %d subscribers, %d came again with DUP at QoS 1", kills, f.acked(), len(all), repeated)
 }
 
 func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
