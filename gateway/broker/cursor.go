@@ -17,6 +17,7 @@ type cursor struct {
 	behind  bool
 	pumping bool     // a goroutine reads for him
 	next    []uint64 // while behind: the offset in each feed to go on at
+	wrote   uint64   // the sum of the offsets that are on disk
 	waiting          // while behind: what that is
 }
 
@@ -47,6 +48,25 @@ func (k *cursor) fallBehind(b *Broker) {
 	}
 	k.behind = true
 	k.next = b.positions()
+}
+
+// stale reports whether the place on disk is far behind, or with now at all.
+func (k *cursor) stale(b *Broker, now bool) bool {
+	at := k.sum(b)
+	return now && at != k.wrote || at > k.wrote+refreshAfter
+}
+
+func (k *cursor) sum(b *Broker) (sum uint64) {
+	if k.behind {
+		for _, at := range k.next {
+			sum += at
+		}
+		return sum
+	}
+	for _, f := range b.feeds() {
+		sum += f.next.Load()
+	}
+	return sum
 }
 
 // missed counts a message that waits, and drops the oldest that are too many.

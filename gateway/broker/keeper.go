@@ -13,10 +13,13 @@ const (
 	// keepEvery is how often what has changed is written: acknowledgements of
 	// subscribers are on disk within a second.
 	keepEvery = 800 * time.Millisecond
-	// refreshEvery is after how many times the places of those are written for
-	// whom nothing has happened, so that a start after a crash need not look
-	// through much.
+	// refreshEvery is after how many times the clock is written though nothing
+	// has happened.
 	refreshEvery = 40
+	// refreshAfter is after how many events the place of somebody is written for
+	// whom nothing has happened, so that a start after a crash need not look
+	// through more.
+	refreshAfter = 50_000
 	// willGrace is how long after a start the clients that were connected have
 	// to come back before their wills are published.
 	willGrace = 30 * time.Second
@@ -239,18 +242,17 @@ func (k *keeper) keep(all bool) {
 	b := k.b
 	b.now.Store(int64(k.clock()))
 	k.ticks++
-	refresh := all || k.ticks%refreshEvery == 0
 	b.retained.expire()
 	// A place of a group is taken before those of its members and written
 	// behind them: what it has passed is then in the place of one of them.
-	groups := k.groups(refresh)
+	groups := k.groups(all)
 	for _, s := range b.allSessions() {
 		o := &s.out
 		o.mu.Lock()
 		if o.behind && !o.over {
 			o.lose(o.age(b))
 		}
-		if o.lasts && !o.over && (o.dirty || refresh) {
+		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
 			k.put(o.entries(false), false, nil)
 		}
 		gone := o.c == nil && o.lasts && !o.over && s.expiry > 0 && k.clock()-s.left > s.expiry
@@ -262,7 +264,7 @@ func (k *keeper) keep(all bool) {
 	for _, g := range groups {
 		k.putGroup(g)
 	}
-	k.keepRetained(refresh)
+	k.keepRetained(all || k.ticks%refreshEvery == 0)
 }
 
 type groupPlace struct {
@@ -270,7 +272,7 @@ type groupPlace struct {
 	p *place
 }
 
-func (k *keeper) groups(refresh bool) (all []groupPlace) {
+func (k *keeper) groups(now bool) (all []groupPlace) {
 	b := k.b
 	b.route.Lock()
 	defer b.route.Unlock()
@@ -283,7 +285,7 @@ func (k *keeper) groups(refresh bool) (all []groupPlace) {
 		for _, m := range g.members {
 			lasts = lasts || m.o.outlasts()
 		}
-		if lasts && (g.dirty || refresh || !g.stored) {
+		if lasts && (g.dirty || g.stale(b, now) || !g.stored) {
 			p := &place{}
 			g.fill(b, p)
 			for _, r := range g.returned {
@@ -345,7 +347,7 @@ func (k *keeper) keepRetained(refresh bool) {
 		}
 	}
 	for name, at := range covered {
-		refresh = refresh || at > k.wrote[name]+50_000
+		refresh = refresh || at > k.wrote[name]+refreshAfter
 	}
 	if len(changed) == 0 && !refresh {
 		return

@@ -291,6 +291,7 @@ func (k *cursor) fill(b *Broker, p *place) {
 	if !k.behind {
 		next = b.positions()
 	}
+	k.wrote = k.sum(b)
 	p.next, p.pending, p.bytes = b.byName(next), k.pending, k.bytes
 	for _, m := range k.marks {
 		p.marks = append(p.marks, placeMark{m.count, m.bytes, m.until, b.byName(m.next)})
