@@ -113,6 +113,7 @@ func (g *Gateway) openBroker(cfg *Config) error {
 		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
 		Release: g.log.Release,
 		Held:    g.log.Held,
+		State:   mqttState{g.log}, Age: g.log.Age, Clock: g.log.Clock, Sessions: cfg.MQTT.Sessions,
 	}
 	g.broker, err = broker.New(o)
 	return err
@@ -153,7 +154,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // what they go to. Health and status come last, when all that they show is there.
 func (g *Gateway) start() error {
 	cfg := g.config.Load()
-	g.router = router{log: g.log, route: g.broker.Route}
+	g.router = router{g.broker}
 	g.followStreams()
 	if err := g.startRules(cfg); err != nil {
 		return err
@@ -201,8 +202,8 @@ func (g *Gateway) followStreams() {
 			continue // dead letters have been routed when they were alive
 		}
 		g.routed[s.Name()] = true
-		_, next, _ := s.Bounds()
-		g.routers.Go(func() { g.router.follow(g.routing, s, next) })
+		f, next := g.router.begin(s)
+		g.routers.Go(func() { g.router.follow(g.routing, s, f, next) })
 	}
 }
 

@@ -18,6 +18,7 @@ type MQTTConfig struct {
 	Limits         broker.Limits
 	MaxClients     int
 	ReceiveMaximum uint16
+	Sessions       broker.Sessions
 }
 
 // access reads who may connect and what for.
@@ -47,12 +48,21 @@ type mqttSettings struct {
 	MaxTopicBytes  int               `config:"max_topic_bytes,min=16,max=65535"`
 	MaxTopicLevels int               `config:"max_topic_levels,min=1,max=128"`
 	MaxSubs        int               `config:"max_subscriptions,min=1,max=100000"`
+	Sessions       sessionSettings   `config:"sessions"`
+}
+
+// sessionSettings bound what is kept for subscribers that are away.
+type sessionSettings struct {
+	Max    config.Size     `config:"max,min=64KiB"`
+	MaxAge config.Duration `config:"max_age"`
+	Expiry config.Duration `config:"expiry,min=1s"`
 }
 
 func defaultMQTT() mqttSettings {
 	return mqttSettings{
 		MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024,
 		ConnectTimeout: config.Duration(10 * time.Second), MaxTopicBytes: 4096, MaxTopicLevels: 128, MaxSubs: 1000,
+		Sessions: sessionSettings{Max: 64 << 20, Expiry: config.Duration(7 * 24 * time.Hour)},
 	}
 }
 
@@ -93,6 +103,7 @@ func (l *loader) mqtt(s mqttSettings) {
 			ConnectTimeout: time.Duration(s.ConnectTimeout), TopicBytes: s.MaxTopicBytes,
 			TopicLevels: s.MaxTopicLevels, Subscriptions: s.MaxSubs,
 		},
+		Sessions: broker.Sessions{Max: int64(s.Sessions.Max), MaxAge: time.Duration(s.Sessions.MaxAge), Expiry: time.Duration(s.Sessions.Expiry)},
 	}
 	if s.Listen == nil {
 		l.c.MQTT.Listen = []broker.Listener{{Address: defaultListen}}

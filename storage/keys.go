@@ -15,6 +15,7 @@ import (
 //	p name                             a processor: covered offset and last input, JSON
 //	t name 0 sequence(8)               a processor's logged input, JSON
 //	q client 0 id(2)                   a QoS 2 packet identifier that is held
+//	k table 0 key                      an entry of a table, see Log.Put
 //	m epoch, m boot                    identity of the store, boot counter, JSON
 //	z                                  a key to drop, see reclaim
 const (
@@ -26,6 +27,7 @@ const (
 	keyProcessor = 'p'
 	keyInput     = 't'
 	keyHeld      = 'q'
+	keyTable     = 'k'
 	keyMeta      = 'm'
 	keyDummy     = 'z'
 )

@@ -17,6 +17,7 @@ type request struct {
 	peers   int  // how many append at the moment
 	done    func(error)
 	bytes   int
+	small   int        // bytes of table entries
 	stamped event.Time // receive time of its events
 	// committed is called on the committer's goroutine before done(nil).
 	committed func()
@@ -156,12 +157,12 @@ func (q *queue) take(linger time.Time, idle <-chan time.Time) (batch []*request,
 }
 
 func (q *queue) pop() []*request {
-	n, bytes, entries := 0, 0, 0
+	n, bytes, entries, small := 0, 0, 0, 0
 	for _, r := range q.reqs {
-		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets) > commitEntries) {
+		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets) > commitEntries || small+r.small > commitSmall) {
 			break
 		}
-		n, bytes, entries = n+1, bytes+r.bytes, entries+len(r.sets)+2*len(r.appends)
+		n, bytes, entries, small = n+1, bytes+r.bytes, entries+len(r.sets)+2*len(r.appends), small+r.small
 	}
 	batch := append(q.spare[:0], q.reqs[:n]...)
 	q.spare = batch

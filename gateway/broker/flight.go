@@ -223,7 +223,7 @@ func (c *conn) release(ids []uint16) error {
 		return nil
 	}
 	defer c.b.leaveIntake()
-	if err := c.b.opt.Release(c.cl.ID, known, done); err != nil {
+	if err := c.b.opt.Release(c.id, known, done); err != nil {
 		done(err)
 	}
 	return nil

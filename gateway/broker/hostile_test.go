@@ -309,7 +309,7 @@ func TestEveryGoroutineEndsWithClose(t *testing.T) {
 		c.publish(numbered(10)...)
 		clients = append(clients, c)
 	}
-	b.Route(l.events(t, 200))
+	route(b, l.events(t, 200))
 	began := time.Now()
 	b.Close()
 	if took := time.Since(began); took > closeTimeout+drainTimeout+2*time.Second {
@@ -337,7 +337,7 @@ func TestTheLastOfAStormOfTakeoversIsServed(t *testing.T) {
 		last := connect(t, b, v4, "same")
 		last.subscribe(filter{"t", 0})
 		eventually(t, "the end of the others", func() bool { return len(b.all()) == 1 })
-		b.Route([]event.Event{ev("t", "x", 0)})
+		route(b, []event.Event{ev("t", "x", 0)})
 		last.receives(received{Topic: "t", Payload: "x"})
 	}
 }

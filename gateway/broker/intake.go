@@ -14,9 +14,9 @@ const (
 	maxInterns = 256 // topic names remembered for a connection
 )
 
-// take handles the packets at the start of the buffer: those that are the
-// broker's own business as one run, others by handing them to mochi, one at a
-// time. It returns when more bytes are needed or mochi has something to read.
+// take handles the packets at the start of the buffer: those about messages
+// in runs, others one at a time. It returns when more bytes are needed, mochi
+// has a CONNECT to read, or the client has taken its leave.
 func (c *conn) take() error {
 	c.need = 0
 	for c.r < c.w {
@@ -27,8 +27,13 @@ func (c *conn) take() error {
 		}
 		c.heard = true
 		if !own(h.kind()) {
+			p := b[:h.total()]
+			c.r += len(p)
 			c.b.count.packetsIn.Add(1)
-			return c.handOver(h, b[:h.total()])
+			if err := c.handle(h, p); err != nil || len(c.pass) > 0 || c.bye {
+				return err
+			}
+			continue
 		}
 		end, n := h.total(), 0
 		for at := 0; ; at, end = end, end+h.total() {
@@ -47,9 +52,13 @@ func (c *conn) take() error {
 	return nil
 }
 
-// own tells the packets that mochi never sees.
+// own tells the packets that are handled in runs.
 func own(kind byte) bool {
-	return kind == typePublish || kind == typePubrel || kind == typePingreq
+	switch kind {
+	case typePublish, typePuback, typePubrec, typePubrel, typePubcomp, typePingreq:
+		return true
+	}
+	return false
 }
 
 // frame measures the packet at the start of b and checks what its header
@@ -80,29 +89,60 @@ func (c *conn) frame(b []byte) (h header, whole bool, err error) {
 	return h, len(b) >= h.total(), nil
 }
 
-// handOver gives mochi a packet that is safe for it.
-func (c *conn) handOver(h header, p []byte) (err error) {
+// handle handles a packet that has nothing to do with messages.
+func (c *conn) handle(h header, p []byte) error {
 	body := p[h.size:]
 	switch h.kind() {
 	case typeConnect:
-		c.r += len(p)
+		var err error
 		c.pass, err = c.takeConnect(h, body)
 		return err
 	case typeSubscribe, typeUnsubscribe:
-		err = c.b.limits.checkSubscribe(h.kind(), body, c.v5)
-	case typePuback, typePubrec, typePubcomp:
-		err = checkAck(h.kind(), body, c.v5)
+		if err := c.b.limits.checkSubscribe(h.kind(), body, c.v5); err != nil {
+			return err
+		}
+		r, err := parseRequest(h.kind(), body, c.v5)
+		if err != nil {
+			return err
+		}
+		if h.kind() == typeSubscribe {
+			return c.subscribe(r)
+		}
+		return c.unsubscribe(r)
 	case typeDisconnect:
-		var reason byte
-		reason, err = checkDisconnect(body, c.v5)
-		c.bye = err == nil
-		c.noWill = err == nil && reason == codeSuccess // [MQTT-3.14.4-3]
+		reason, err := checkDisconnect(body, c.v5)
+		if err != nil {
+			return err
+		}
+		if expiry, ok := disconnectExpiry(body); ok {
+			if expiry > 0 && c.expiry == 0 { // [MQTT-3.14.2-2]
+				return protocolError("DISCONNECT with a session expiry interval that CONNECT did not have")
+			}
+			c.expiry, c.ends = expiry, expiry == 0
+		}
+		c.bye, c.noWill = true, reason == codeSuccess // [MQTT-3.14.4-3]
 	}
-	if err == nil {
-		c.pass = p
-		c.r += len(p)
+	return nil
+}
+
+// disconnectExpiry returns the session expiry interval of a DISCONNECT that
+// has been checked.
+func disconnectExpiry(body []byte) (seconds uint32, ok bool) {
+	if len(body) < 2 {
+		return 0, false
 	}
-	return err
+	props, _, err := cutProperties(body[1:])
+	for err == nil && len(props) > 0 {
+		switch id := props[0]; id {
+		case propSessionExpiry:
+			return binary.BigEndian.Uint32(props[1:]), true
+		case propUser:
+			props = skipText(skipText(props[1:]))
+		default:
+			props = skipText(props[1:])
+		}
+	}
+	return 0, false
 }
 
 // takeConnect checks a CONNECT and returns the one that mochi gets.
@@ -124,8 +164,9 @@ func (c *conn) takeConnect(h header, body []byte) (plain []byte, err error) {
 func (c *conn) takeRun(run []byte, n int) error {
 	var (
 		f       = c.newFlight()
-		batch   = Batch{Client: c.cl.ID}
+		batch   = Batch{Client: c.id}
 		release []uint16
+		settled []ack
 		total   int
 		pings   int
 		packets uint64
@@ -147,6 +188,14 @@ func (c *conn) takeRun(run []byte, n int) error {
 			var size int
 			size, bad = c.takePublish(&batch, f, h.first, body)
 			total += size
+		case typePuback, typePubrec, typePubcomp:
+			if bad = checkAck(h.kind(), body, c.v5); bad == nil {
+				a := ack{kind: h.kind(), id: binary.BigEndian.Uint16(body)}
+				if len(body) > 2 {
+					a.reason = body[2]
+				}
+				settled = append(settled, a)
+			}
 		case typePubrel:
 			if bad = checkAck(typePubrel, body, c.v5); bad == nil {
 				release = append(release, binary.BigEndian.Uint16(body))
@@ -164,6 +213,9 @@ func (c *conn) takeRun(run []byte, n int) error {
 	c.b.count.payloadIn.Add(uint64(total))
 	if pings > 0 {
 		c.pong(pings)
+	}
+	if len(settled) > 0 {
+		c.session.out.acknowledged(c, settled)
 	}
 	if err := c.emit(batch, f, now); err != nil {
 		return err

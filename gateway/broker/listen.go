@@ -51,6 +51,7 @@ func (b *Broker) Start() error {
 	s := newSys(b, time.Now())
 	s.tell(s.started)
 	b.wg.Go(s.run)
+	b.kept.Go(b.keeper.run)
 	for _, p := range b.ports {
 		b.wg.Go(func() {
 			if p.web != nil {

@@ -126,7 +126,7 @@ func (s *sys) figures(now time.Time) (all []figure) {
 	add("bytes/received", c.bytesIn.Load())
 	add("bytes/sent", c.bytesOut.Load())
 	add("subscriptions/count", uint64(max(atomic.LoadInt64(&s.b.server.Info.Subscriptions), 0)))
-	add("retained messages/count", uint64(max(atomic.LoadInt64(&s.b.server.Info.Retained), 0)))
+	add("retained messages/count", uint64(stats.Retained))
 	heap := heapBytes()
 	s.heap = max(s.heap, heap)
 	add("heap/current", heap)

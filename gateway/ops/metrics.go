@@ -72,6 +72,18 @@ var gatewayMetrics = []metric[Status]{
 		func(s Status) float64 { return float64(s.MQTT.Sent) }),
 	family(counter, "mqtt_refused_total", "Messages from MQTT clients that were neither taken nor acknowledged.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Refused) }),
+	family(gauge, "mqtt_sessions", "Sessions of MQTT clients, connected or not.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Sessions) }),
+	family(gauge, "mqtt_absent_sessions", "Sessions of MQTT clients that are away.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Absent) }),
+	family(gauge, "mqtt_waiting_messages", "Messages in the log that wait for MQTT sessions.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Waiting) }),
+	family(counter, "mqtt_dropped_total", "Messages that MQTT subscribers did not get: they were away too long or too slow.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Dropped) }),
+	family(counter, "mqtt_expired_total", "Messages that expired before an MQTT subscriber could have them.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Expired) }),
+	family(gauge, "mqtt_retained_messages", "Topics with a retained message.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Retained) }),
 }
 
 var violationMetrics = []metric[uint64]{
