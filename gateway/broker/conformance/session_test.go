@@ -7,6 +7,23 @@ import (
 
 func sessionPromises() []promise {
 	lasting := hello{id: "s", keep: true, lasts: 60}
+	// wait lets messages of these QoS, by turns, wait for an absent client.
+	wait := func(s *stage, qos ...byte) {
+		h := lasting
+		h.id = fmt.Sprint("s", qos[0])
+		sub, p := s.connect(h), s.connect(hello{})
+		sub.subscribe(filter{s.topic("a"), 2})
+		sub.leave()
+		var want []string
+		for i := range 60 {
+			want = append(want, fmt.Sprint(i))
+			p.publish(message{topic: s.topic("a"), payload: fmt.Sprint(i), qos: qos[i%len(qos)]})
+		}
+		sub, _ = s.session(h)
+		for i, m := range sub.receives(want...) {
+			s.check(!m.dup, "message %d with DUP, though it was never sent", i)
+		}
+	}
 	return concat(
 		both("MQTT-3.2.2-3", "no session is present for a client that was never there", func(s *stage) {
 			_, present := s.session(lasting)
@@ -43,19 +60,11 @@ func sessionPromises() []promise {
 			sub.nothing()
 		}),
 		both("MQTT-3.1.2-5 MQTT-4.5.0-1", "what is published at QoS 1 and 2 meanwhile waits for an absent client, in order", func(s *stage) {
-			sub, p := s.connect(lasting), s.connect(hello{})
-			sub.subscribe(filter{s.topic("a"), 2})
-			sub.leave()
-			var want []string
-			for i := range 60 {
-				want = append(want, fmt.Sprint(i))
-				p.publish(message{topic: s.topic("a"), payload: fmt.Sprint(i), qos: byte(1 + i%2)})
-			}
-			sub, _ = s.session(lasting)
-			for i, m := range sub.receives(want...) {
-				s.check(!m.dup, "message %d with DUP, though it was never sent", i)
-			}
+			wait(s, 1)
+			wait(s, 2)
 		}),
+		// More than MQTT asks, which is order at the same QoS.
+		both("4.6", "messages of both QoS that waited come in one order", func(s *stage) { wait(s, 1, 2) }),
 		both("MQTT-3.1.2-5 MQTT-3.1.2-5", "subscriptions last as long as their session", func(s *stage) {
 			sub := s.connect(lasting)
 			sub.subscribe(filter{s.topic("a"), 1})
