@@ -320,9 +320,14 @@ func (p *peer) codes(kind int, id uint16) []byte {
 	return codes
 }
 
-// publish sends a message and sees its acknowledgement through.
+// publish sends messages and sees their acknowledgements through. Retained ones
+// are kept when it returns: a server may acknowledge a message before it gives
+// it to those who subscribe, and who subscribes in between gets it twice, or as
+// a live one.
 func (p *peer) publish(messages ...message) {
+	settle := false
 	for _, m := range messages {
+		settle = settle || m.retain
 		if m.qos > 0 && m.id == 0 {
 			m.id = p.nextID()
 		}
@@ -336,6 +341,18 @@ func (p *peer) publish(messages ...message) {
 			p.acked(PUBCOMP, m.id, 0)
 		}
 	}
+	if settle {
+		p.settle()
+	}
+}
+
+// settle waits until the client's messages have been given to subscribers,
+// which is when one behind them comes back.
+func (p *peer) settle() {
+	topic := p.id + "/settle"
+	p.subscribe(filter{topic, 0})
+	p.publish(message{topic: topic, payload: "settled", qos: 1})
+	p.receives("settled")
 }
 
 // acked waits for an acknowledgement. A reason below 0x80 is success; with 3.1.1
