@@ -109,11 +109,12 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 
 func (g *Gateway) openBroker(cfg *Config, access broker.Access) (err error) {
 	o := broker.Options{
-		Listen: cfg.MQTT.Listen, Access: access, MaxPacket: cfg.MQTT.MaxPacket,
+		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
 		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,
 		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
 		Release: g.log.Release,
 		Held:    g.log.Held,
+		State:   mqttState{g.log}, Age: g.log.Age, Clock: g.log.Clock, Sessions: cfg.MQTT.Sessions,
 	}
 	g.broker, err = broker.New(o)
 	return err
@@ -160,7 +161,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // what they go to. Health and status come last, when all that they show is there.
 func (g *Gateway) start() error {
 	cfg := g.config.Load()
-	g.router = router{log: g.log, route: g.broker.Route}
+	g.router = router{g.broker}
 	g.followStreams()
 	if err := g.startRules(cfg); err != nil {
 		return err
@@ -208,8 +209,8 @@ func (g *Gateway) followStreams() {
 			continue // dead letters have been routed when they were alive
 		}
 		g.routed[s.Name()] = true
-		_, next, _ := s.Bounds()
-		g.routers.Go(func() { g.router.follow(g.routing, s, next) })
+		f, next := g.router.begin(s)
+		g.routers.Go(func() { g.router.follow(g.routing, s, f, next) })
 	}
 }
 

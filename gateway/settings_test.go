@@ -93,7 +93,11 @@ func TestAnEmptyFileMeansTheDefaults(t *testing.T) {
 			{Name: "alerts", Max: 64 << 20, Keep: 7 * day},
 			{Name: "dead", Max: 64 << 20, MaxAge: 30 * day},
 		},
-		MQTT:            MQTTConfig{Listen: []broker.Listener{{Address: "127.0.0.1:1883"}}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024},
+		MQTT: MQTTConfig{
+			Listen: []broker.Listener{{Address: "127.0.0.1:1883"}}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024,
+			Limits:   broker.Limits{ConnectTimeout: 10 * time.Second, TopicBytes: 4096, TopicLevels: 128, Subscriptions: 1000},
+			Sessions: broker.Sessions{Max: 64 << 20, Expiry: 7 * 24 * time.Hour},
+		},
 		HTTP:            HTTPConfig{Listen: "127.0.0.1:8480"},
 		ShutdownTimeout: 10 * time.Second,
 	}

@@ -134,7 +134,11 @@ func (g *Gateway) mqttStatus(st *ops.Status) {
 	s := g.broker.Stats()
 	st.MQTT = ops.MQTTStatus{
 		Listen: []string{}, Clients: int(s.Clients), Received: s.Received, Sent: s.Delivered,
-		Violations: s.Violations, Refused: s.Refused,
+		Reasons: s.Violations, Refused: s.Refused, Sessions: s.Sessions, Absent: s.Absent,
+		Waiting: s.Waiting, Dropped: s.Dropped, Expired: s.Expired, Retained: s.Retained,
+	}
+	for _, n := range s.Violations {
+		st.MQTT.Violations += n
 	}
 	for _, a := range g.broker.Addrs() {
 		st.MQTT.Listen = append(st.MQTT.Listen, a.String())

@@ -18,6 +18,7 @@ import (
 //	q client 0 id(2)                   a QoS 2 packet identifier that is held
 //	r stream(2) cursor 0 offset(8)     a dead letter that a cursor is to deliver again, by its offset
 //	x stream(2) from(8)                dead letters that are settled: offset behind the last of them
+//	k table 0 key                      an entry of a table, see Log.Put
 //	m epoch, m boot                    identity of the store, boot counter, JSON
 //	z                                  a key to drop, see reclaim
 const (
@@ -32,6 +33,7 @@ const (
 	keyHeld      = 'q'
 	keyRetry     = 'r'
 	keySettled   = 'x'
+	keyTable     = 'k'
 	keyMeta      = 'm'
 	keyDummy     = 'z'
 )

@@ -44,6 +44,7 @@ type Log struct {
 	queue  *queue
 	stats  stats
 	commit commit // of whoever has the queue
+	cache  blockCache
 
 	mu         sync.Mutex // guards streams, orders their creation, and lastReplay
 	streams    map[string]*Stream
@@ -103,6 +104,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l.queue = newQueue(o.QueueBytes)
 	l.commit.log = l
+	l.cache.limit = o.CacheBytes
 	if err := l.space.prepare(); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 	}
@@ -362,6 +364,17 @@ func (l *Log) Gateway() string { return l.opt.Gateway }
 
 // Now is the wall clock that events are stamped with.
 func (l *Log) Now() event.Time { t, _ := l.clock.now(); return t }
+
+// Age is how long ago an event of the log was taken in. A jump of the wall
+// clock while the log is open does not change it.
+func (l *Log) Age(ev *event.Event) time.Duration { return l.clock.age(ev) }
+
+// Clock is the number of the machine's boot that the log is open in, and the
+// time since that boot. Neither jumps.
+func (l *Log) Clock() (boot uint32, sinceBoot time.Duration) {
+	_, sinceBoot = l.clock.now()
+	return l.clock.boot, sinceBoot
+}
 
 // Report says what opening found.
 func (l *Log) Report() Report { return l.report }

@@ -60,6 +60,12 @@ func (v *view) head() {
 	if m.Refused > 0 {
 		fmt.Fprintf(v, ", %s refused", count(m.Refused))
 	}
+	if m.Absent > 0 {
+		fmt.Fprintf(v, ", %s away with %s waiting", plural(m.Absent, "session"), plural(int(m.Waiting), "message"))
+	}
+	if m.Dropped > 0 {
+		fmt.Fprintf(v, ", %s dropped for subscribers", count(m.Dropped))
+	}
 	if m.Violations > 0 {
 		fmt.Fprintf(v, ", protocol broken %s times", count(m.Violations))
 	}

@@ -43,6 +43,7 @@ var (
 	streamLabels      = []string{"stream"}
 	destinationLabels = []string{"destination", "stream"}
 	ruleLabels        = []string{"rule", "stream"}
+	reasonLabels      = []string{"reason"}
 )
 
 var buildInfo = prometheus.NewDesc("holdfast_build_info",
@@ -70,10 +71,20 @@ var gatewayMetrics = []metric[Status]{
 		func(s Status) float64 { return float64(s.MQTT.Received) }),
 	family(counter, "mqtt_sent_total", "Messages sent to MQTT subscribers.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Sent) }),
-	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol.", nil,
-		func(s Status) float64 { return float64(s.MQTT.Violations) }),
 	family(counter, "mqtt_refused_total", "Messages from MQTT clients that were neither taken nor acknowledged.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Refused) }),
+	family(gauge, "mqtt_sessions", "Sessions of MQTT clients, connected or not.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Sessions) }),
+	family(gauge, "mqtt_absent_sessions", "Sessions of MQTT clients that are away.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Absent) }),
+	family(gauge, "mqtt_waiting_messages", "Messages in the log that wait for MQTT sessions.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Waiting) }),
+	family(counter, "mqtt_dropped_total", "Messages that MQTT subscribers did not get: they were away too long or too slow.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Dropped) }),
+	family(counter, "mqtt_expired_total", "Messages that expired before an MQTT subscriber could have them.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Expired) }),
+	family(gauge, "mqtt_retained_messages", "Topics with a retained message.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Retained) }),
 
 	family(gauge, "dead_letters", "Dead letters that are open.", nil,
 		func(s Status) float64 { return float64(s.Dead.Open) }),
@@ -94,6 +105,11 @@ var ingestMetrics = []metric[IngestStatus]{
 		func(s IngestStatus) float64 { return float64(s.Unauthorized) }),
 	family(counter, "ingest_refused_total", "HTTP requests that were not taken and may be sent again.", nil,
 		func(s IngestStatus) float64 { return float64(s.Refused) }),
+}
+
+var violationMetrics = []metric[uint64]{
+	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol, by the reason codes of MQTT 5.", reasonLabels,
+		func(n uint64) float64 { return float64(n) }),
 }
 
 var streamMetrics = []metric[StreamStatus]{
@@ -213,6 +229,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- commitSeconds
 	describe(ch, gatewayMetrics)
 	describe(ch, ingestMetrics)
+	describe(ch, violationMetrics)
 	describe(ch, streamMetrics)
 	describe(ch, destinationMetrics)
 	describe(ch, replayMetrics)
@@ -230,6 +247,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	collect(ch, gatewayMetrics, st)
 	if st.Ingest != nil {
 		collect(ch, ingestMetrics, *st.Ingest)
+	}
+	for reason, n := range st.MQTT.Reasons {
+		collect(ch, violationMetrics, n, reason)
 	}
 	for _, s := range st.Streams {
 		collect(ch, streamMetrics, s, s.Name)

@@ -31,7 +31,7 @@ func fullStatus() Status {
 			{ID: 1, Stream: "events", Destination: "cloud", State: ReplayRunning, Pending: 3},
 			{ID: 2, Stream: "events", Destination: "cloud", State: ReplayWaiting, Pending: 4},
 		},
-		MQTT: MQTTStatus{Listen: []string{"127.0.0.1:1883"}, Clients: 2, Received: 102, Sent: 5, Violations: 1, Refused: 3},
+		MQTT: MQTTStatus{Listen: []string{"127.0.0.1:1883"}, Clients: 2, Received: 102, Sent: 5, Violations: 1, Reasons: map[string]uint64{"malformed_packet": 1, "topic_name_invalid": 0}, Refused: 3},
 	}
 }
 
@@ -98,6 +98,8 @@ func TestMetricsShowTheStatus(t *testing.T) {
 		`holdfast_store_commit_seconds{quantile="0.99"} 0.002`,
 		`holdfast_store_commit_seconds_count 10`,
 		`holdfast_mqtt_refused_total 3`,
+		`holdfast_mqtt_violations_total{reason="malformed_packet"} 1`,
+		`holdfast_mqtt_violations_total{reason="topic_name_invalid"} 0`,
 		`holdfast_stream_appended_total{stream="events"} 102`,
 		`holdfast_destination_up{destination="cloud",stream="events"} 0`,
 		`holdfast_destination_up{destination="cloud",stream="alerts"} 1`,

@@ -183,7 +183,15 @@ type MQTTStatus struct {
 	Received   uint64   `json:"received"`   // messages that clients published
 	Sent       uint64   `json:"sent"`       // messages sent to subscribers
 	Violations uint64   `json:"violations"` // of the protocol; each ended a connection
-	Refused    uint64   `json:"refused"`    // messages that were not taken, and not acknowledged
+	// Reasons are the violations by their reasons, those of MQTT 5.
+	Reasons  map[string]uint64 `json:"violation_reasons,omitempty"`
+	Refused  uint64            `json:"refused"`  // messages that were not taken, and not acknowledged
+	Sessions int               `json:"sessions"` // of clients, connected or not
+	Absent   int               `json:"absent"`   // sessions whose clients are away
+	Waiting  uint64            `json:"waiting"`  // messages in the log that wait for sessions
+	Dropped  uint64            `json:"dropped"`  // messages that a subscriber was away too long or too slow for
+	Expired  uint64            `json:"expired"`  // messages that expired before a subscriber could have them
+	Retained int               `json:"retained"` // topics with a retained message
 }
 
 // IngestStatus describes what comes in over HTTP.
