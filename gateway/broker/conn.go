@@ -143,6 +143,19 @@ func (c *conn) endWith(err error) {
 	}
 }
 
+// hungUp reports whether the client has closed its end, as far as that can be
+// seen without reading.
+func (c *conn) hungUp() (gone bool) {
+	if c.raw == nil {
+		return false
+	}
+	_ = c.raw.Control(func(fd uintptr) {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		gone = n == 0 && err == nil || errors.Is(err, syscall.ECONNRESET)
+	})
+	return gone
+}
+
 // name is what the log calls the client.
 func (c *conn) name() string {
 	if c.id != "" {

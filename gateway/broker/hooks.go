@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -115,6 +116,10 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if err := h.b.keeper.tell(c.session); err != nil {
 		h.b.say("mqtt connection refused", c.name(), err)
 		return h.reject(cl, packets.ErrServerUnavailable)
+	}
+	if c.hungUp() { // while that was written: it was never accepted, and leaves no will
+		c.noWill = true
+		return net.ErrClosed
 	}
 	return nil
 }

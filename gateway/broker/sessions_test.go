@@ -504,6 +504,24 @@ func TestAWillSurvivesAKill(t *testing.T) {
 	}
 }
 
+func TestAClientThatLeavesBeforeItIsAcceptedLeavesNoWill(t *testing.T) {
+	s := newSite(t)
+	hold := make(chan struct{})
+	s.state.puts <- func() { <-hold } // the disk is slow
+	c := dial(t, s.Broker, v4)
+	c.send(connectPacket(connectOptions{id: "a", will: &event.Event{Topic: "gone", Payload: []byte("x")}}))
+	eventually(t, "the session", func() bool { return s.Stats().Sessions == 1 })
+	c.Close()
+	time.Sleep(10 * time.Millisecond) // until the kernel knows
+	close(hold)
+	s.gone(0)
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if len(s.log.batches) > 0 {
+		t.Errorf("got %v, want no will", s.log.batches)
+	}
+}
+
 func TestRetainedMessagesSurviveAKill(t *testing.T) {
 	s := newSite(t)
 	keep := func(topic, payload string) event.Event {

@@ -221,7 +221,7 @@ func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
 	g := newGateway(t, "", "streams: {events: {max: 512MiB}}\n")
 	g.mustStart(t)
-	load := bench.Load{Addr: g.mqtt, Clients: 4, Window: 20, Size: 1000, QoS: 1, Rate: 4000, Duration: seconds(4, 15), Warmup: time.Second,
+	load := bench.Load{Addr: g.mqtt, Clients: 4, Window: 20, Size: 1000, QoS: 1, Rate: 4000, Duration: seconds(2, 15), Warmup: 500 * time.Millisecond,
 		Topic: "plant/%d/temp", ClientID: "prove-", Version: 4}
 	run := func() bench.Result {
 		t.Helper()
@@ -238,25 +238,33 @@ func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go reading.run(ctx)
-	alone := run()
 	stuck := &subscriber{addr: g.mqtt, id: "stuck", filter: "plant/#", qos: 1}
-	c, _, _, err := stuck.connect()
-	if err != nil {
-		t.Fatal(err)
+	// The machine does other things too: the best of several by turns counts.
+	var alone, beside, reconnect time.Duration
+	for round := range 3 {
+		r := run()
+		c, _, _, err := stuck.connect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		with := run()
+		again, _, took, err := stuck.connect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.Close()
+		c.Close()
+		t.Logf("acknowledged within %v (half) and %v (99 %%), with a stuck subscriber %v and %v; that reconnects in %v", r.P50, r.P99, with.P50, with.P99, took)
+		if round == 0 {
+			alone, beside = r.P50, with.P50
+		}
+		alone, beside, reconnect = min(alone, r.P50), min(beside, with.P50), max(reconnect, took)
 	}
-	defer c.Close()
-	beside := run()
-	again, _, took, err := stuck.connect()
-	if err != nil {
-		t.Fatal(err)
+	if reconnect > time.Second {
+		t.Errorf("a reconnect took %v, more than 1 s", reconnect)
 	}
-	again.Close()
-	t.Logf("acknowledged within %v (99 %%) without and %v with a stuck subscriber, which reconnects in %v", alone.P99, beside.P99, took)
-	if took > time.Second {
-		t.Errorf("the reconnect took %v, more than 1 s", took)
-	}
-	if beside.P50 > 2*alone.P50+time.Millisecond {
-		t.Errorf("half are acknowledged within %v, without the stuck one within %v", beside.P50, alone.P50)
+	if beside > 2*alone {
+		t.Errorf("half are acknowledged within %v, without the stuck one within %v", beside, alone)
 	}
 }
 
