@@ -31,8 +31,12 @@ var bins = func() mapping.IndexMapping {
 // distribution keeps how the numbers of a group are spread, as a DDSketch
 // (Masson, Rim and Lee, VLDB 2019): counts of bins that are 2 % wide. Unlike a
 // t-digest it bounds the error of each value, and is the same whatever the
-// order of the rows and of merging.
-type distribution struct{ sketch *ddsketch.DDSketch }
+// order of the rows and of merging. No percentile lies outside of the extremes,
+// so that those of equal numbers are exact.
+type distribution struct {
+	sketch *ddsketch.DDSketch
+	extremes
+}
 
 func (c *distribution) make() {
 	if c.sketch == nil {
@@ -42,12 +46,14 @@ func (c *distribution) make() {
 }
 
 // add counts a number, which groups.check has found to be in range.
-func (c *distribution) add(_ *operand, v *Value, _ event.Time) {
+func (c *distribution) add(o *operand, v *Value, t event.Time) {
+	c.extremes.add(o, v, t)
 	c.make()
 	_ = c.sketch.Add(v.Num)
 }
 
-func (c *distribution) merge(_ *operand, later *distribution) {
+func (c *distribution) merge(o *operand, later *distribution) {
+	c.extremes.merge(o, &later.extremes)
 	if later.sketch != nil && !later.sketch.IsEmpty() {
 		c.make()
 		_ = c.sketch.MergeWith(later.sketch) // fails for another mapping only
@@ -55,12 +61,13 @@ func (c *distribution) merge(_ *operand, later *distribution) {
 }
 
 func (c *distribution) clear() {
+	c.extremes.clear()
 	if c.sketch != nil {
 		c.sketch.Clear()
 	}
 }
 
-// percentile returns the value at the nearest rank: of n sorted values the one
+// at returns the value at the nearest rank: of n sorted values the one
 // with number ⌈p·n/100⌉. The library's own quantiles round ranks down for
 // positive numbers and up for negative ones.
 func (c *distribution) at(p float64) Value {
@@ -71,13 +78,14 @@ func (c *distribution) at(p float64) Value {
 	negative, zero := below.TotalCount(), c.sketch.GetZeroCount()
 	n := negative + zero + above.TotalCount()
 	rank := max(1, min(n, math.Ceil(p*n/100*(1-1e-15)))) - 1
+	f := 0.0
 	switch {
 	case rank < negative:
-		return Num(-c.sketch.Value(below.KeyAtRank(negative - 1 - rank)))
-	case rank < negative+zero:
-		return Num(0)
+		f = -c.sketch.Value(below.KeyAtRank(negative - 1 - rank))
+	case rank >= negative+zero:
+		f = c.sketch.Value(above.KeyAtRank(rank - negative - zero))
 	}
-	return Num(c.sketch.Value(above.KeyAtRank(rank - negative - zero)))
+	return Num(max(c.min, min(c.max, f)))
 }
 
 func (c *distribution) percentile(rd *reading) Value { return c.at(rd.params[0]) }
@@ -90,6 +98,7 @@ func percentile(p float64) func(*distribution, *reading) Value {
 // something. The library's own decoder passes over errors in its input.
 func (c *distribution) appendState(b []byte) []byte {
 	c.make()
+	b = c.extremes.appendState(b)
 	b = appendUint(b, uint64(c.sketch.GetZeroCount()))
 	for _, half := range []store.Store{c.sketch.GetPositiveValueStore(), c.sketch.GetNegativeValueStore()} {
 		n, last := 0, 0
@@ -105,7 +114,8 @@ func (c *distribution) appendState(b []byte) []byte {
 	return b
 }
 
-func (c *distribution) readState(_ *operand, r *reader) {
+func (c *distribution) readState(o *operand, r *reader) {
+	c.extremes.readState(o, r)
 	c.make()
 	if zeros := r.uint(); zeros > 0 && r.err == nil {
 		r.fail(c.sketch.AddWithCount(0, float64(zeros)))
