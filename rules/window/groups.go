@@ -24,6 +24,7 @@ type groups struct {
 	width    int   // values of a row
 	scratch  int32 // a group for merging into
 	values   []Value
+	reading  reading // at hand; here so that it need not be allocated
 }
 
 // group is what all panes have, besides the cells in the columns.
@@ -211,12 +212,13 @@ func (s *groups) earlyPane(dst []Pane, g int32, key string, start, end event.Tim
 }
 
 func (s *groups) result(dst []Pane, g int32, p Pane, end event.Time) []Pane {
-	rd := reading{rows: p.Rows, start: p.Start, end: end}
+	rd := &s.reading
+	*rd = reading{rows: p.Rows, start: p.Start, end: end}
 	from := len(s.values)
 	for i := range s.outs {
 		out := &s.outs[i]
 		rd.params = out.params
-		s.values = append(s.values, out.function.read(out.column, g, &rd))
+		s.values = append(s.values, out.function.read(out.column, g, rd))
 	}
 	p.Values = s.values[from:len(s.values):len(s.values)]
 	return append(dst, p)

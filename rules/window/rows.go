@@ -48,10 +48,11 @@ func (s *rows) put(key int32, row *Row) int32 {
 
 func (s *rows) valuesOf(h int32) []Value { return s.values[int(h)*s.width : (int(h)+1)*s.width] }
 
-// row returns the key and the row of a handle, without the name of the key.
-func (s *rows) row(h int32) (int32, Row) {
+// row fills in the row of a handle, without the name of its key.
+func (s *rows) row(h int32, row *Row) (key int32) {
 	r := &s.rows[h]
-	return r.key, Row{Time: r.time, Offset: r.offset, Epoch: r.epoch, Holds: r.holds, Values: s.valuesOf(h)}
+	*row = Row{Time: r.time, Offset: r.offset, Epoch: r.epoch, Holds: r.holds, Values: s.valuesOf(h)}
+	return r.key
 }
 
 func (s *rows) drop(h int32) {

@@ -28,6 +28,7 @@ type sliding struct {
 	size  event.Time
 	byKey perKey[train]
 	queue queue[int32] // all rows, by time
+	row   Row          // at hand
 }
 
 // train has the rows of a key, by time.
@@ -58,18 +59,18 @@ func (s *sliding) push(key, h int32) {
 	}
 	t.rows.push(h)
 	s.queue.push(h)
-	_, row := s.w.rows.row(h)
-	s.w.groups.add(*t.chunks.at(t.chunks.len() - 1), &row)
+	s.w.rows.row(h, &s.row)
+	s.w.groups.add(*t.chunks.at(t.chunks.len() - 1), &s.row)
 }
 
 // evict drops the rows up to a time.
 func (s *sliding) evict(upTo event.Time) {
 	for s.queue.len() > 0 {
 		h := *s.queue.at(0)
-		key, row := s.w.rows.row(h)
-		if row.Time > upTo {
+		if s.w.rows.rows[h].time > upTo {
 			return
 		}
+		key := s.w.rows.rows[h].key
 		s.queue.pop()
 		t := s.byKey.at(key)
 		t.rows.pop()
@@ -97,8 +98,8 @@ func (s *sliding) merged(key int32) int32 {
 	if t.first%chunk != 0 {
 		from = 1
 		for i := range min(int(chunk-t.first%chunk), t.rows.len()) {
-			_, row := s.w.rows.row(*t.rows.at(i))
-			gs.add(gs.scratch, &row)
+			s.w.rows.row(*t.rows.at(i), &s.row)
+			gs.add(gs.scratch, &s.row)
 		}
 	}
 	for i := from; i < t.chunks.len(); i++ {
@@ -137,8 +138,7 @@ func (s *sliding) appendState(b []byte) []byte {
 	b = appendUint(b, uint64(s.queue.len()))
 	for i := range s.queue.len() {
 		h := *s.queue.at(i)
-		key, _ := s.w.rows.row(h)
-		b = s.w.rows.appendState(b, s.w.keys.name(key), h)
+		b = s.w.rows.appendState(b, s.w.keys.name(s.w.rows.rows[h].key), h)
 	}
 	return b
 }

@@ -68,6 +68,7 @@ type Window struct {
 
 	ordered   bool // rows are taken in order of time
 	keeps     bool // the kind keeps rows
+	row       Row  // at hand; here so that it need not be allocated
 	started   bool // there is a watermark
 	changed   bool // rows came since the last early results
 	watermark event.Time
@@ -176,7 +177,15 @@ func (w *Window) Add(dst []Pane, row Row) ([]Pane, error) {
 	if row.Time < 0 || row.Time >= MaxTime {
 		return dst, ErrTime
 	}
-	if err := w.groups.check(&row); err != nil {
+	w.row = row
+	dst, err := w.admit(dst, &w.row)
+	w.row = Row{} // its values are not ours
+	return dst, err
+}
+
+// admit refuses a row, lets it wait or takes it.
+func (w *Window) admit(dst []Pane, row *Row) ([]Pane, error) {
+	if err := w.groups.check(row); err != nil {
 		return dst, err
 	}
 	key := w.keys.find(row.Key)
@@ -193,12 +202,12 @@ func (w *Window) Add(dst []Pane, row Row) ([]Pane, error) {
 	}
 	if wait {
 		w.keys.hold(key)
-		w.held.push(w.rows.put(key, &row))
+		w.held.push(w.rows.put(key, row))
 		w.changed = true
 		return dst, nil
 	}
 	from := len(dst)
-	dst = w.take(dst, key, &row)
+	dst = w.take(dst, key, row)
 	sortPanes(dst[from:])
 	return dst, nil
 }
@@ -217,9 +226,8 @@ func (w *Window) take(dst []Pane, key int32, row *Row) []Pane {
 func (w *Window) release(dst []Pane, at event.Time) []Pane {
 	for w.held.len() > 0 && w.held.first() <= at {
 		h := w.held.pop()
-		key, row := w.rows.row(h)
-		row.Key = w.keys.name(key)
-		dst = w.take(dst, key, &row)
+		key := w.rows.row(h, &w.row)
+		dst = w.take(dst, key, &w.row)
 		w.rows.drop(h)
 		w.keys.release(key)
 	}
