@@ -178,8 +178,13 @@ func (a *aligned) early(dst []Pane) []Pane {
 	if !ok {
 		return dst
 	}
-	for newest := a.slices[len(a.slices)-1].start; end-a.size <= newest; end += a.every {
-		dst = a.panes(dst, end, true)
+	// By slices, not from one end to the next: a device whose clock is years
+	// ahead may have made the last slice.
+	for _, s := range a.slices {
+		end = max(end, floorTo(s.start-a.size, a.every)+a.every+a.size)
+		for ; end-a.size <= s.start; end += a.every {
+			dst = a.panes(dst, end, true)
+		}
 	}
 	for _, s := range a.slices {
 		for _, slot := range s.groups {

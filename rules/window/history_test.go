@@ -3,6 +3,7 @@ package window
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -147,17 +148,15 @@ func randomValue(r *rand.Rand) Value {
 
 var kinds = []string{"tumbling", "hopping", "sliding", "session", "count", "state"}
 
+var seeds = flag.Uint64("seeds", 60, "random histories of each kind of window")
+
 // Late, duplicated and out-of-order rows, early results, flushes, and at random
 // points the state is taken to another window. A twin is left alone: it must
 // give the same panes to the bit.
 func TestPanesEqualTheSlowReference(t *testing.T) {
-	seeds := uint64(100)
-	if testing.Short() {
-		seeds = 10
-	}
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			for seed := range seeds {
+			for seed := range *seeds {
 				t.Run(fmt.Sprint(seed), func(t *testing.T) { history(t, kind, seed) })
 			}
 		})

@@ -331,3 +331,23 @@ func FuzzRestoreState(f *testing.F) {
 		w.Flush(nil)
 	})
 }
+
+// A device may say that it is the year 2222; that must not cost the time of all
+// windows in between.
+func TestAGapOfCenturiesCostsNothing(t *testing.T) {
+	for kind := range 12 {
+		w := fuzzWindow(t, kind)
+		for i, at := range []event.Time{1e9, MaxTime - 1} {
+			row := randomRow(rand.New(rand.NewPCG(1, 1)), 1, at, i, 1)
+			row.Time = at
+			if _, err := w.Add(nil, row); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Early(nil)
+		w.Advance(nil, 5e17)
+		w.Early(nil)
+		w.Advance(nil, MaxTime)
+		w.Flush(nil)
+	}
+}
