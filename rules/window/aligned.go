@@ -58,6 +58,8 @@ type aligned struct {
 	slices []*slice   // by start
 	spare  *slice     // memory of a closed slice
 
+	order []int32 // scratch
+
 	closed event.Time // panes that end here or before have closed
 	begun  bool       // closed is valid
 
@@ -212,7 +214,7 @@ func (a *aligned) panes(dst []Pane, end event.Time, early bool) []Pane {
 	if len(parts) == 0 {
 		return dst
 	}
-	for _, key := range a.w.keys.byName() {
+	for _, key := range a.keysOf(parts) {
 		g, ok := a.merged(parts, earlier, key, early)
 		switch {
 		case !ok:
@@ -223,6 +225,29 @@ func (a *aligned) panes(dst []Pane, end event.Time, early bool) []Pane {
 		}
 	}
 	return dst
+}
+
+// keysOf returns the keys of the parts in order, maybe with others. When there
+// are new keys, sorting those of a small pane is less work than sorting all.
+func (a *aligned) keysOf(parts []*slice) []int32 {
+	n := 0
+	for _, s := range parts {
+		n += s.n
+	}
+	if a.w.keys.sorted || n > len(a.w.keys.index)/4 {
+		return a.w.keys.byName()
+	}
+	a.order = a.order[:0]
+	for _, s := range parts {
+		for key, slot := range s.groups {
+			if slot != 0 {
+				a.order = append(a.order, int32(key))
+			}
+		}
+	}
+	slices.SortFunc(a.order, a.w.keys.compare)
+	a.order = slices.Compact(a.order)
+	return a.order
 }
 
 // merged returns a group with all that a key has in the parts of a pane.

@@ -169,12 +169,16 @@ func history(t *testing.T, kind string, seed uint64) {
 	if r.IntN(2) == 0 {
 		aggs = unorderedAggregates()
 	}
-	w, twin := newWindow(t, cfg, aggs), newWindow(t, cfg, aggs)
-	ref := newReference(cfg, aggs)
 	keys := 7
 	if seed%4 == 0 {
 		keys = 1 // then sliding windows have several chunks
 	}
+	visitors := seed%3 == 0 // keys that come once
+	if visitors {
+		cfg.MaxKeys = 60
+	}
+	w, twin := newWindow(t, cfg, aggs), newWindow(t, cfg, aggs)
+	ref := newReference(cfg, aggs)
 	now := event.Time(1e18)
 	if seed%5 == 0 {
 		now = 25e9 // panes that begin before 1970
@@ -211,12 +215,15 @@ func history(t *testing.T, kind string, seed uint64) {
 				same(w.Flush(nil), twin.Flush(nil), ref.Flush())
 			}
 		case 4: // silence
-			now += event.Time(r.Int64N(int64(30 * time.Second)))
+			now += event.Time(r.Int64N(300)) * 1e8
 			same(w.Advance(nil, now), twin.Advance(nil, now), ref.Advance(now))
 		default:
-			now += event.Time(r.Int64N(int64(time.Second)))
+			now += event.Time(r.Int64N(11)) * 1e8 // so that times meet the bounds of panes
 			same(w.Advance(nil, now.Add(-grace)), twin.Advance(nil, now.Add(-grace)), ref.Advance(now.Add(-grace)))
 			row := randomRow(r, keys, now, i, spread)
+			if visitors && r.IntN(3) == 0 {
+				row.Key = fmt.Sprint("visitor", i)
+			}
 			if last.Values != nil && r.IntN(10) == 0 {
 				row = last // again
 			}

@@ -1,7 +1,6 @@
 package window
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 )
@@ -74,7 +73,7 @@ func (k *keys) sweep() {
 	for i := range k.entries {
 		e := &k.entries[i]
 		switch {
-		case e.refs > 0 || e.soft || k.index[e.name] != int32(i):
+		case e.refs > 0 || e.soft || k.find(e.name) != int32(i):
 		case !e.old:
 			e.old = true
 		default:
@@ -111,11 +110,13 @@ func (k *keys) byName() []int32 {
 		for _, i := range k.index {
 			k.order = append(k.order, i)
 		}
-		slices.SortFunc(k.order, func(a, b int32) int { return cmp.Compare(k.entries[a].name, k.entries[b].name) })
+		slices.SortFunc(k.order, k.compare)
 		k.sorted = true
 	}
 	return k.order
 }
+
+func (k *keys) compare(a, b int32) int { return strings.Compare(k.entries[a].name, k.entries[b].name) }
 
 // perKey is a table by number of key.
 type perKey[T any] []T

@@ -351,3 +351,25 @@ func TestAGapOfCenturiesCostsNothing(t *testing.T) {
 		w.Flush(nil)
 	}
 }
+
+func TestAMeterIsRememberedWhileThousandsOfKeysPass(t *testing.T) {
+	w := newWindow(t, Config{Assign: Tumbling{time.Second}, InOrder: true}, aggregatesOf(t, "increase"))
+	now := event.Time(1e18)
+	var panes []Pane
+	add := func(key string, reading float64) {
+		now += 1e9
+		panes = w.Advance(nil, now)
+		if _, err := w.Add(panes, Row{Key: key, Time: now, Values: []Value{Num(reading)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("meter", 100)
+	for i := range 5000 {
+		add(fmt.Sprint("visitor-", i), 1)
+	}
+	add("meter", 105)
+	add("visitor", 1)
+	if len(panes) != 1 || panes[0].Key != "meter" || panes[0].Values[0] != Num(5) {
+		t.Errorf("got %v, want an increase of 5", panes)
+	}
+}
