@@ -28,15 +28,19 @@ type Opener func(ctx context.Context) (Sensor, error)
 
 // Poll returns the source that opens a sensor and reads it at once, then at
 // every interval. A reading that takes longer than the interval delays the
-// next one to the interval after; those left out are counted.
-func Poll(p Polling, open Opener) Source {
-	return &poll{p.Interval.Std(), p.Timeout.Std(), open}
+// next one to the interval after; those left out are counted. The quantities
+// are what the sensor measures.
+func Poll(p Polling, open Opener, quantities ...Quantity) Source {
+	return &poll{p.Interval.Std(), p.Timeout.Std(), open, quantities}
 }
 
 type poll struct {
 	interval, timeout time.Duration
 	open              Opener
+	quantities        []Quantity
 }
+
+func (p *poll) Quantities() []Quantity { return p.quantities }
 
 func (p *poll) Run(ctx context.Context, feed *Feed) error {
 	sensor, err := p.start(ctx)
