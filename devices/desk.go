@@ -216,7 +216,7 @@ func (d *desk) report(o Order, state string, err error) {
 	if cause != (event.ID{}) {
 		e.Cause = &cause
 	}
-	d.feed.hub.report(report{d.feed, e})
+	d.feed.hub.report(report{feed: d.feed, event: e})
 	d.feed.hub.signal()
 }
 

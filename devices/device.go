@@ -2,6 +2,7 @@ package devices
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"periph.io/x/conn/v3/i2c"
@@ -124,4 +125,10 @@ type Status struct {
 	Captured   uint64 // readings on disk
 	Missed     uint64 // readings that the log did not take, and that a newer one replaced
 	Overruns   uint64 // readings that were due while an earlier one still went on
+}
+
+// Round gives v with so many decimals, as many as the device resolves.
+func Round(v float64, decimals int) float64 {
+	p := math.Pow10(decimals)
+	return math.Round(v*p) / p
 }

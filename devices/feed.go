@@ -54,7 +54,14 @@ func newFeed(name, driver, topic string, shapes map[string]shape, h *hub) *Feed 
 
 // Put takes readings that were made at the given time, and the device for
 // online. The error says which reading cannot be an event; then none is taken.
-func (f *Feed) Put(at time.Time, readings ...Reading) error {
+func (f *Feed) Put(at time.Time, readings ...Reading) error { return f.accept(at, false, readings) }
+
+// PutEach is Put for readings each of which counts, such as the edges of an
+// input: none replaces another while the log lags. Only if thousands wait the
+// oldest count as missed.
+func (f *Feed) PutEach(at time.Time, readings ...Reading) error { return f.accept(at, true, readings) }
+
+func (f *Feed) accept(at time.Time, each bool, readings []Reading) error {
 	f.hub.mu.Lock()
 	defer f.hub.mu.Unlock()
 	lines := make([]*line, len(readings))
@@ -70,14 +77,14 @@ func (f *Feed) Put(at time.Time, readings ...Reading) error {
 	}
 	f.online(at)
 	for i, r := range readings {
-		f.take(lines[i], at, r)
+		f.take(lines[i], at, r, each)
 	}
 	f.status.LastRead = at
 	f.hub.signal()
 	return nil
 }
 
-func (f *Feed) take(l *line, at time.Time, r Reading) {
+func (f *Feed) take(l *line, at time.Time, r Reading, each bool) {
 	c := &l.channel
 	calibrated, good := c.calibrate(r)
 	f.latest[l.index] = Latest{calibrated, at, good}
@@ -85,7 +92,11 @@ func (f *Feed) take(l *line, at time.Time, r Reading) {
 	if !good {
 		f.status.OutOfRange++
 	}
-	if s, ok := c.take(at, r); ok {
+	switch s, ok := c.take(at, r); {
+	case ok && each:
+		f.published++
+		f.hub.report(report{f, f.event(l, s.at, s.payload()), true})
+	case ok:
 		f.put(l, s.at, s.payload())
 	}
 	f.status.Suppressed = f.status.Sampled - f.published
@@ -199,10 +210,14 @@ func (f *Feed) put(l *line, at time.Time, payload []byte) {
 	if l.counted {
 		f.published++
 	}
-	f.hub.put(l, event.Event{
+	f.hub.put(l, f.event(l, at, payload))
+}
+
+func (f *Feed) event(l *line, at time.Time, payload []byte) event.Event {
+	return event.Event{
 		Time: event.At(at), Topic: l.topic, Source: "device", Client: f.status.Name,
 		ContentType: "application/json", Payload: payload, QoS: 1, Retain: !l.counted,
-	})
+	}
 }
 
 // payload is the payload of a reading.

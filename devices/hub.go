@@ -36,11 +36,15 @@ type line struct {
 	waiting bool        // newest has not been emitted, or was refused
 }
 
-// report is an event that no later one replaces: what became of a command.
+// report is an event that no later one replaces: what became of a command, an
+// edge.
 type report struct {
-	feed  *Feed
-	event event.Event
+	feed    *Feed
+	event   event.Event
+	counted bool // a reading
 }
+
+func (r *report) missed() { r.feed.status.Missed++ }
 
 // maxReports wait; beyond them the oldest are dropped, and counted as missed.
 const maxReports = 10_000
@@ -64,8 +68,11 @@ func (h *hub) signal() {
 
 // report adds an event that each must come to the log.
 func (h *hub) report(r report) {
+	if h.observe != nil {
+		h.observe([]event.Event{r.event})
+	}
 	if len(h.reports) >= maxReports {
-		h.reports[0].feed.status.Missed++
+		h.reports[0].missed()
 		h.reports = h.reports[1:]
 	}
 	h.reports = append(h.reports, r)
@@ -147,8 +154,11 @@ func (h *hub) settle(flight []emitted, err error) {
 	for _, e := range flight {
 		switch {
 		case e.line == nil && err == nil:
+			if e.report.counted {
+				e.report.feed.status.Captured++
+			}
 		case e.line == nil && h.closed:
-			e.report.feed.status.Missed++
+			e.report.missed()
 		case e.line == nil:
 			again = append(again, e.report)
 		case err == nil && e.line.counted:
@@ -177,7 +187,7 @@ func (h *hub) close() {
 		l.missed()
 	}
 	for _, r := range h.reports {
-		r.feed.status.Missed++
+		r.missed()
 	}
 	h.waiting, h.reports = nil, nil
 }

@@ -111,6 +111,12 @@ func (w *Wiring) take(addr Address, bus string, hops []hop, device string) error
 	return nil
 }
 
+// Tx writes w to the device, then reads r from it, before ctx ends. It may be
+// called from any goroutine.
+func (p *I2CPort) Tx(ctx context.Context, w, r []byte) error {
+	return p.bus.tx(ctx, p.hops, uint16(p.addr), w, r)
+}
+
 // Opener returns an [Opener] for a sensor at the port. open sets the chip up
 // through d. d may be used by one goroutine at a time, only while open or Read
 // is running: its transfers fail once the time for that is over, so that even

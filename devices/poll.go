@@ -85,3 +85,12 @@ func (p *poll) read(ctx context.Context, sensor Sensor, feed *Feed) error {
 func (p *poll) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("not done within %v", config.Duration(p.timeout)))
 }
+
+// Wait returns nil when d has passed, as a chip needs it to measure, or why ctx
+// ended before.
+func Wait(ctx context.Context, d time.Duration) error {
+	if !sleep(ctx, d) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
