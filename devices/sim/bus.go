@@ -95,8 +95,8 @@ func (b *Bus) Break(addr uint16, f Fault) {
 	b.faults[addr] = f
 }
 
-// Garble flips the lowest bit of the last byte of the next n reads from an
-// address, as noise on the cable does.
+// Garble flips the highest bit but one of the first byte of the next n reads
+// from an address, as noise on the cable does.
 func (b *Bus) Garble(addr uint16, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -179,7 +179,7 @@ func (b *Bus) Tx(addr uint16, w, r []byte) error {
 		chip.Read(r)
 		if b.garble[addr] > 0 {
 			b.garble[addr]--
-			r[len(r)-1] ^= 1
+			r[0] ^= 0x40
 		}
 	}
 	return nil
