@@ -13,6 +13,10 @@ import (
 // of outputs. The zero value forgets everything.
 type Memory struct{ dir string }
 
+// MemoryIn returns what is remembered in a directory, which is made when there
+// is something to remember.
+func MemoryIn(dir string) *Memory { return &Memory{dir} }
+
 // Load reads what was last saved under the name into v, which stays as it is if
 // there is nothing. What cannot be read is set aside, reported, and not read
 // again.

@@ -154,9 +154,9 @@ func placed(s *config.Section, err error) error {
 	return s.Errorf("", "%v", err)
 }
 
-// Remember makes the devices keep what they must not forget, such as totals,
-// in a directory. It is called before Run.
-func (set *Set) Remember(dir string) { set.wiring.memory.dir = dir }
+// Remember makes the devices keep what they must not forget, such as totals. It
+// is called before Run.
+func (set *Set) Remember(m *Memory) { *set.wiring.memory = *m }
 
 // Observe has see called with each event of a device as soon as there is one,
 // before it is on disk and even if the log refuses it. It is called before Run;

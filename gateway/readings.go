@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"holdfast/devices"
 	"holdfast/gateway/event"
@@ -13,7 +14,9 @@ import (
 // runningDevices are the devices of one configuration at work.
 type runningDevices struct {
 	*devices.Set
-	done chan struct{}
+	done         chan struct{}
+	stopCommands context.CancelFunc
+	followers    sync.WaitGroup
 }
 
 // startDevices runs the configured devices; their readings are events like
@@ -26,11 +29,19 @@ func (g *Gateway) startDevices(cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("devices: %w", err)
 	}
-	r := &runningDevices{set, make(chan struct{})}
+	r := &runningDevices{Set: set, done: make(chan struct{})}
+	memory := memoryOf(cfg)
+	set.Remember(memory)
+	commands, stop := context.WithCancel(context.Background())
+	r.stopCommands = stop
 	in := newIntake(g.intake, g.log, cfg.Streams)
 	g.mu.Lock()
 	g.devices = r
 	g.mu.Unlock()
+	if topics := set.CommandTopics(); len(topics) > 0 {
+		f := &follower{g.log, set, topics, memory, g.fail}
+		r.followers.Go(func() { f.run(commands) })
+	}
 	go func() {
 		defer close(r.done)
 		if err := set.Run(context.Background(), in.patient); err != nil {
@@ -52,6 +63,8 @@ func (g *Gateway) stopDevices() {
 	g.devices = nil
 	g.mu.Unlock()
 	if r != nil {
+		r.stopCommands()
+		r.followers.Wait()
 		r.Close()
 		<-r.done
 	}

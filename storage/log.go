@@ -331,6 +331,13 @@ func (l *Log) Gateway() string { return l.opt.Gateway }
 // Now is the wall clock that events are stamped with.
 func (l *Log) Now() event.Time { t, _ := l.clock.now(); return t }
 
+// Clock returns the time since boot and the number of the boot, as events are
+// stamped with: what tells their age across jumps of the wall clock.
+func (l *Log) Clock() (mono time.Duration, boot uint32) {
+	_, mono = l.clock.now()
+	return mono, l.clock.boot
+}
+
 // Report says what opening found.
 func (l *Log) Report() Report { return l.report }
 
