@@ -18,6 +18,7 @@ const memorable = 1000
 // twice, none too late, and each is reported.
 type desk struct {
 	feed   *Feed
+	label  string // for people: DEVICE, or DEVICE/OUTPUT
 	name   string // of what it remembers
 	topic  string // of its reports
 	output Output
@@ -36,9 +37,10 @@ func (set *Set) furnish(f *Feed, a Actuator) {
 	for name, output := range a.Outputs() {
 		d := &desk{
 			feed: f, output: output, memory: set.wiring.memory, wake: make(chan struct{}, 1),
-			name: "commands-" + f.status.Name, topic: f.status.Topic,
+			label: f.status.Name, name: "commands-" + f.status.Name, topic: f.status.Topic,
 		}
 		if name != "" {
+			d.label += "/" + name
 			d.name += "-" + name
 			d.topic += "/" + name
 		}
@@ -54,6 +56,16 @@ func (set *Set) CommandTopics() []string {
 		all = append(all, topic)
 	}
 	slices.Sort(all)
+	return all
+}
+
+// OutputTopics returns the topics on which the outputs take commands, by the
+// name of the device, and /OUTPUT where it has several.
+func (set *Set) OutputTopics() map[string]string {
+	all := map[string]string{}
+	for topic, d := range set.desks {
+		all[d.label] = topic
+	}
 	return all
 }
 

@@ -94,6 +94,8 @@ type Buses interface {
 	// OneWire returns the 1-Wire bus that the configuration names, without
 	// touching it.
 	OneWire(name string) (OneWire, error)
+	// Places returns the buses that this machine has.
+	Places() Places
 	gpio.Lines
 }
 

@@ -225,3 +225,14 @@ func (set *Set) Status() []Status {
 	}
 	return all
 }
+
+// Latest returns the newest readings of a device, and whether there is one of
+// that name.
+func (set *Set) Latest(name string) (readings []Latest, known bool) {
+	for _, d := range set.devices {
+		if d.feed.status.Name == name {
+			return d.feed.Latest(), true
+		}
+	}
+	return nil, false
+}

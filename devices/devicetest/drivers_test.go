@@ -44,7 +44,9 @@ var onModel = devicetest.Bench{
 	},
 }
 
-func TestEverySensorKeepsItsPromisesOnItsModel(t *testing.T) { devicetest.Suite(t, allDrivers, onModel) }
+func TestEverySensorKeepsItsPromisesOnItsModel(t *testing.T) {
+	devicetest.Suite(t, allDrivers, onModel)
+}
 
 func TestEverySamplePasses(t *testing.T) {
 	for _, d := range allDrivers {

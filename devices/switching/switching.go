@@ -202,10 +202,10 @@ func (m *machine) next() (at time.Time) {
 	return at
 }
 
-// free returns when the level may change.
+// free returns when the level may change; zero for at any time.
 func (m *machine) free() time.Time {
 	if m.since.IsZero() {
-		return time.Now()
+		return time.Time{}
 	}
 	if m.level {
 		return m.since.Add(m.set.MinOn.Std())

@@ -145,7 +145,12 @@ func (c *Client) Tail(ctx context.Context, q TailQuery, fn func(Item) error) err
 
 // do sends a request and turns every status but success into an error.
 func (c *Client) do(ctx context.Context, method, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://holdfast"+path, nil)
+	return c.send(ctx, method, path, nil)
+}
+
+// send is do with a body.
+func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://holdfast"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -161,13 +166,13 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
 	if err != nil {
 		return nil, fmt.Errorf("the connection to the gateway broke: %w", err)
 	}
 	var f failure
-	if json.Unmarshal(body, &f) != nil || f.Error == "" {
-		f.Error = fmt.Sprintf("the gateway answered %s: %s", resp.Status, bytes.TrimSpace(body))
+	if json.Unmarshal(answer, &f) != nil || f.Error == "" {
+		f.Error = fmt.Sprintf("the gateway answered %s: %s", resp.Status, bytes.TrimSpace(answer))
 	}
 	if resp.StatusCode == http.StatusUnprocessableEntity {
 		return nil, &ConfigError{f.Error}
