@@ -18,6 +18,9 @@ import (
 // for commands, if there were none.
 const rememberEvery = time.Minute
 
+// maxCommands are executed at once.
+const maxCommands = 10_000
+
 // follower hands the commands in the log to the outputs. It goes on where the
 // gateway stopped: what was given meanwhile is too old, and reported. How far it
 // has come is on disk before anything is executed, so that no crash makes a
@@ -83,11 +86,15 @@ func (f *follower) follow(ctx context.Context, s *storage.Stream) error {
 		if s.Wait(ctx, at.Next, false) != nil {
 			return save()
 		}
-		events, err := readOn(reader, &at.Next)
-		if err != nil {
-			return errors.Join(err, save())
+		// Up to the end, so that of several commands only the newest runs.
+		var commands []devices.Command
+		for _, end, _ := s.Bounds(); at.Next < end && len(commands) < maxCommands; {
+			events, err := readOn(reader, &at.Next)
+			if err != nil {
+				return errors.Join(err, save())
+			}
+			commands = append(commands, f.commands(s.Name(), events)...)
 		}
-		commands := f.commands(s.Name(), events)
 		if len(commands) > 0 || time.Since(seen) > rememberEvery {
 			seen = time.Now()
 			if err := save(); err != nil {

@@ -65,6 +65,7 @@ type Bus struct {
 	chips  map[uint16]Device
 	faults map[uint16]Fault
 	garble map[uint16]int
+	slow   time.Duration
 	count  uint64
 }
 
@@ -148,6 +149,13 @@ func (d both) Read(p []byte) {
 	}
 }
 
+// Slow makes each transfer take d, as on a real bus.
+func (b *Bus) Slow(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.slow = d
+}
+
 // Transfers returns how many transfers were tried.
 func (b *Bus) Transfers() uint64 {
 	b.mu.Lock()
@@ -159,8 +167,11 @@ func (b *Bus) Transfers() uint64 {
 func (b *Bus) Tx(addr uint16, w, r []byte) error {
 	b.mu.Lock()
 	b.count++
-	fault := b.faults[addr]
+	fault, slow := b.faults[addr], b.slow
 	b.mu.Unlock()
+	if slow > 0 {
+		time.Sleep(slow)
+	}
 	if fault != nil { // without the lock: a stall must not keep Unplug waiting
 		if err := fault(); err != nil {
 			return fmt.Errorf("%s, address 0x%02x: %w", b.name, addr, err)
