@@ -180,11 +180,20 @@ func (c Case) run(t *testing.T, drivers []devices.Driver, b Bench) {
 			board.Garble(c.Address, 1)
 			time.Sleep(3*interval + interval/3)
 		}
-		for name, want := range c.Want {
-			for _, e := range log.Events("devices/x/" + name) {
-				if got, _, _ := reading(t, e); !(math.Abs(got-want.V) <= want.Within+1e-9) {
-					t.Errorf("a damaged answer was taken for a reading: %s %s", e.Topic, e.Payload)
-				}
+	}
+	if p, ok := chip.(interface{ PowerOn() }); ok {
+		for range 3 { // whenever in the interval it happens
+			p.PowerOn()
+			time.Sleep(4*interval + interval/3)
+		}
+		if s := set.Status()[0]; s.State != devices.Online {
+			t.Errorf("after a loss of supply: %+v", s)
+		}
+	}
+	for name, want := range c.Want {
+		for _, e := range log.Events("devices/x/" + name) {
+			if got, _, _ := reading(t, e); !(math.Abs(got-want.V) <= want.Within+1e-9) {
+				t.Errorf("a reading that was not measured: %s %s", e.Topic, e.Payload)
 			}
 		}
 	}
