@@ -102,6 +102,28 @@ func TestAMultiplexerThatLosesItsSupplyOrGoesIsSwitchedAnew(t *testing.T) {
 	})
 }
 
+func TestAMultiplexerThatLosesItsSupplyCostsOneReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		board, mux := sim.NewBus("b"), sim.NewPCA9548()
+		board.Plug(0x70, mux)
+		mux.Channel(2).Plug(0x48, &tmp102Model{raw: 7 << 8})
+		set, err := devicetest.Load("a: {driver: tmp102, bus: 'sim:b/0x70:2', interval: 1s}", []devices.Driver{tmp102},
+			bus.Buses{Simulated: func(string) (i2c.BusCloser, error) { return board, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := new(devicetest.Log)
+		go func() { _ = set.Run(t.Context(), log.Emit) }()
+		defer set.Close()
+		time.Sleep(1500 * time.Millisecond)
+		mux.PowerOn()
+		time.Sleep(10 * time.Second)
+		if s := set.Status()[0]; s.Failures != 1 || s.State != devices.Online {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestMistakesAboutMultiplexersAreShownAtTheirPlace(t *testing.T) {
 	for yaml, want := range map[string]string{
 		"a: {driver: tmp102, bus: 1/0x70:8}":                                             "1:26: the channels of a PCA9548 go from 0 to 7, not to 8",

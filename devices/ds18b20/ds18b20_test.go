@@ -2,9 +2,11 @@ package ds18b20_test
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,10 +20,21 @@ import (
 
 const id = "28-0316a2795a1b"
 
-func start(t *testing.T, bits int, celsius *float64) (*devicetest.Log, *sim.DS18B20, *devices.Set) {
+// degree is a temperature that changes while it is measured.
+type degree struct{ atomic.Uint64 }
+
+func celsius(v float64) *degree {
+	d := new(degree)
+	d.become(v)
+	return d
+}
+
+func (d *degree) become(v float64) { d.Store(math.Float64bits(v)) }
+
+func start(t *testing.T, bits int, c *degree) (*devicetest.Log, *sim.DS18B20, *devices.Set) {
 	t.Helper()
 	wire := sim.NewOneWire()
-	chip := sim.NewDS18B20(bits, func(time.Time) sim.Climate { return sim.Climate{Temperature: *celsius} })
+	chip := sim.NewDS18B20(bits, func(time.Time) sim.Climate { return sim.Climate{Temperature: math.Float64frombits(c.Load())} })
 	wire.Plug(id, chip)
 	set, err := devicetest.Load("t: {driver: ds18b20, bus: sim:w, id: "+id+", interval: 1s}", []devices.Driver{ds18b20.Driver},
 		bus.Buses{SimulatedOneWire: func(string) devices.OneWire { return wire }})
@@ -54,8 +67,7 @@ func TestTheTableOfTheDataSheetComesOut(t *testing.T) {
 func TestWhatItIsLikeIsWhatIsMeasuredAtEachResolution(t *testing.T) {
 	for bits, want := range map[int]string{12: "21.375", 11: "21.375", 10: "21.25", 9: "21"} {
 		synctest.Test(t, func(t *testing.T) {
-			celsius := 21.375
-			log, _, _ := start(t, bits, &celsius)
+			log, _, _ := start(t, bits, celsius(21.375))
 			time.Sleep(900 * time.Millisecond)
 			if got := log.Lines("devices/t/temperature"); len(got) != 1 || !strings.Contains(got[0], `"value":`+want+`,`) {
 				t.Errorf("%d bits: %s", bits, got)
@@ -73,8 +85,7 @@ func TestNoReadingIsMadeOfWhatIsNone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				celsius := 20.0
-				log, chip, set := start(t, 12, &celsius)
+				log, chip, set := start(t, 12, celsius(20))
 				time.Sleep(2500 * time.Millisecond)
 				before := len(log.Events("devices/t/temperature"))
 				chip.Break(fault)
@@ -93,10 +104,10 @@ func TestNoReadingIsMadeOfWhatIsNone(t *testing.T) {
 
 func TestEightyFiveDegreesAreAReadingIfItGotWarmThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		celsius := 82.0
-		log, _, _ := start(t, 12, &celsius)
+		c := celsius(82)
+		log, _, _ := start(t, 12, c)
 		time.Sleep(1500 * time.Millisecond)
-		celsius = 85
+		c.become(85)
 		time.Sleep(2 * time.Second)
 		if got := fmt.Sprint(log.Lines("devices/t/temperature")); !strings.Contains(got, `"value":85,`) {
 			t.Error(got)

@@ -3,6 +3,7 @@ package registers_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,19 +20,39 @@ import (
 // chip answers each register with eight bytes of its own, and remembers what
 // was written.
 type chip struct {
+	mu      sync.Mutex
 	bytes   map[byte][]byte
 	pointer byte
 	written []string
 }
 
 func (c *chip) Write(p []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.pointer = p[0]
 	if len(p) > 1 {
 		c.written = append(c.written, fmt.Sprintf("%x", p))
 	}
 }
 
-func (c *chip) Read(p []byte) { copy(p, c.bytes[c.pointer]) }
+func (c *chip) Read(p []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	copy(p, c.bytes[c.pointer])
+}
+
+// seen returns what was written, in hexadecimal.
+func (c *chip) seen() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.written, " ")
+}
+
+func (c *chip) become(reg byte, b ...byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bytes[reg] = b
+}
 
 func start(t *testing.T, c *chip, settings string) (*devicetest.Log, *devices.Set) {
 	t.Helper()
@@ -86,15 +107,15 @@ func TestADeviceIsSetUpEachTimeItIsFoundAndCheckedByItsIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &chip{bytes: map[byte][]byte{0: {0x42}, 1: {7}}}
 		_, set := start(t, c, "init: [[0x10, 0x01], [0x11, 0x80, 0x00]], registers: {id: {at: 0, expect: 0x42}, v: {at: 1}}")
-		if got := strings.Join(c.written, " "); got != "1001 118000" {
+		if got := c.seen(); got != "1001 118000" {
 			t.Errorf("written %s", got)
 		}
-		c.bytes[0] = []byte{0x43}
+		c.become(0, 0x43)
 		time.Sleep(time.Second)
 		if s := set.Status()[0]; !strings.Contains(s.Err, "read id: it is 0x43, not 0x42; is this another device?") {
 			t.Errorf("%+v", s)
 		}
-		if got := strings.Join(c.written, " "); !strings.HasPrefix(got, "1001 118000 1001 118000") {
+		if got := c.seen(); !strings.HasPrefix(got, "1001 118000 1001 118000") {
 			t.Errorf("written %s", got)
 		}
 	})

@@ -104,8 +104,8 @@ func (d *MCP23017) Set(line int, high bool) {
 	}
 }
 
-// Driven returns what the lines that are outputs carried, one word for each
-// change: the low 16 bits are levels.
+// Driven returns what the lines that are outputs carried, one word of levels for
+// each change of levels or directions.
 func (d *MCP23017) Driven() []uint16 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -125,7 +125,7 @@ func (d *MCP23017) pair(reg int) uint16 { return uint16(d.reg[reg]) | uint16(d.r
 func (d *MCP23017) Write(p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before := d.pair(mcpOLAT) &^ d.pair(mcpIODIR)
+	inputs, before := d.pair(mcpIODIR), d.pair(mcpOLAT)&^d.pair(mcpIODIR)
 	d.pointer = p[0]
 	for _, v := range p[1:] {
 		switch reg := d.pointer; {
@@ -137,7 +137,7 @@ func (d *MCP23017) Write(p []byte) {
 		}
 		d.pointer++
 	}
-	if after := d.pair(mcpOLAT) &^ d.pair(mcpIODIR); after != before {
+	if after := d.pair(mcpOLAT) &^ d.pair(mcpIODIR); after != before || d.pair(mcpIODIR) != inputs {
 		d.driven = append(d.driven, after)
 	}
 }
