@@ -45,9 +45,13 @@ type Order struct {
 	Blink time.Duration // length of each phase; 0 for none
 	Times int           // of blinking; 0 without end
 
-	cause    event.ID
-	deadline time.Time // that it must have been begun by
+	Deadline time.Time // that it must have been begun by
+
+	cause event.ID
 }
+
+// named reports whether the id is one that the command brought along.
+func (o *Order) named() bool { return o.ID != o.cause.String() }
 
 // period is a duration in JSON: as in the configuration, or a number of seconds.
 type period time.Duration
@@ -103,7 +107,7 @@ func ParseOrder(c Command, now time.Time) (Order, error) {
 		}
 		value, o.For, o.Blink, o.Times = in.Value, time.Duration(in.For), time.Duration(in.Blink), in.Times
 	}
-	o.deadline = now.Add(expiry - age)
+	o.Deadline = now.Add(expiry - age)
 	var err error
 	o.Value, err = parseValue(string(value))
 	return o, err

@@ -91,10 +91,10 @@ func (set *Set) Execute(commands []Command) {
 		case err != nil:
 			d.report(o, refused, err)
 			continue
-		case !now.Before(o.deadline):
+		case !now.Before(o.Deadline):
 			d.report(o, expired, nil)
 			continue
-		case d.known(o.ID):
+		case d.known(o):
 			d.report(o, repeated, nil)
 			continue
 		}
@@ -110,17 +110,28 @@ func (set *Set) Execute(commands []Command) {
 	}
 }
 
-// known reports whether the id has been seen, and remembers it from now on.
-func (d *desk) known(id string) bool {
+// remember reads which ids have been seen.
+func (d *desk) remember() {
+	if err := d.memory.Load(d.name, &d.seen); err != nil {
+		d.feed.note(err)
+	}
+}
+
+// known reports whether the id has been seen, and remembers it from now on. The
+// identity of an event is no such id: nobody gives it twice.
+func (d *desk) known(o Order) bool {
+	if !o.named() {
+		return false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if slices.Contains(d.seen, id) {
+	if slices.Contains(d.seen, o.ID) {
 		return true
 	}
 	if len(d.seen) >= memorable {
 		d.seen = d.seen[1:]
 	}
-	d.seen = append(d.seen, id)
+	d.seen = append(d.seen, o.ID)
 	return false
 }
 
@@ -153,12 +164,6 @@ var errStopping = errors.New("the gateway is stopping")
 
 // run carries out orders until ctx ends.
 func (d *desk) run(ctx context.Context) {
-	var seen []string
-	if err := d.memory.Load(d.name, &seen); err == nil {
-		d.mu.Lock()
-		d.seen = append(seen, d.seen...)
-		d.mu.Unlock()
-	}
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -189,7 +194,7 @@ func (d *desk) next(ctx context.Context) {
 	switch {
 	case o == nil:
 		return
-	case !time.Now().Before(o.deadline):
+	case !time.Now().Before(o.Deadline):
 		d.report(*o, expired, nil)
 	default:
 		state, err := d.do(ctx, *o, ids)
@@ -203,8 +208,10 @@ func (d *desk) next(ctx context.Context) {
 // do carries an order out. That it was begun is on disk before, so that a
 // crash never makes it happen twice.
 func (d *desk) do(ctx context.Context, o Order, ids []string) (string, error) {
-	if err := d.memory.Save(d.name, ids); err != nil {
-		return refused, err
+	if o.named() {
+		if err := d.memory.Save(d.name, ids); err != nil {
+			return refused, err
+		}
 	}
 	err := d.output.Do(ctx, o)
 	switch {

@@ -154,6 +154,13 @@ func (f *Feed) failed(err error) (worked bool) {
 	return worked
 }
 
+// note keeps an error that is no failure of the device.
+func (f *Feed) note(err error) {
+	f.hub.mu.Lock()
+	defer f.hub.mu.Unlock()
+	f.status.Err, f.status.ErrAt = err.Error(), time.Now()
+}
+
 // offline tells the world about the last failure.
 func (f *Feed) offline() {
 	f.hub.mu.Lock()

@@ -156,7 +156,12 @@ func placed(s *config.Section, err error) error {
 
 // Remember makes the devices keep what they must not forget, such as totals. It
 // is called before Run.
-func (set *Set) Remember(m *Memory) { *set.wiring.memory = *m }
+func (set *Set) Remember(m *Memory) {
+	*set.wiring.memory = *m
+	for _, d := range set.desks {
+		d.remember()
+	}
+}
 
 // Observe has see called with each event of a device as soon as there is one,
 // before it is on disk and even if the log refuses it. It is called before Run;

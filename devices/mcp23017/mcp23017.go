@@ -174,8 +174,12 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) error {
 	levels := map[string]bool{}
 	c.latch = 0
 	for _, out := range c.outputs {
-		levels[out.name] = out.Start()
-		if levels[out.name] != out.activeLow {
+		level, err := out.Start()
+		if err != nil {
+			return err
+		}
+		levels[out.name] = level
+		if level != out.activeLow {
 			c.latch |= 1 << out.line
 		}
 	}

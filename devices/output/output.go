@@ -74,8 +74,12 @@ func (o *source) Outputs() map[string]devices.Output { return map[string]devices
 
 // Run drives the line until ctx ends, then to its fail-safe level.
 func (o *source) Run(ctx context.Context, feed *devices.Feed) error {
+	level, err := o.sw.Start()
+	if err != nil {
+		return err
+	}
 	c := o.config
-	c.Initial = o.sw.Start()
+	c.Initial = level
 	line, err := o.lines.Output(o.line, c)
 	if err != nil {
 		return err

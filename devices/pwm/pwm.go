@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"holdfast/devices"
@@ -45,7 +44,7 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	}
 	return &source{
 		lines: w.Lines(), chip: set.Chip, channel: set.Channel, failSafe: set.FailSafe,
-		period: time.Duration(float64(time.Second) / set.Frequency),
+		period: time.Duration(float64(time.Second) / set.Frequency), orders: make(chan request),
 	}, nil
 }
 
@@ -56,10 +55,12 @@ type source struct {
 	period   time.Duration
 	failSafe float64
 
-	mu     sync.Mutex
-	feed   *devices.Feed // nil unless it runs
-	port   gpio.PWM
-	failed chan error
+	orders chan request
+}
+
+type request struct {
+	duty float64
+	done chan error
 }
 
 func (p *source) Quantities() []devices.Quantity {
@@ -76,25 +77,19 @@ func (p *source) Parse(o *devices.Order) error {
 	return nil
 }
 
-// Do drives a share.
-func (p *source) Do(_ context.Context, o devices.Order) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.feed == nil {
+// Do has a share driven by Run, for which it waits until the deadline.
+func (p *source) Do(ctx context.Context, o devices.Order) error {
+	r := request{o.Value, make(chan error, 1)}
+	late := time.NewTimer(time.Until(o.Deadline))
+	defer late.Stop()
+	select {
+	case p.orders <- r:
+		return <-r.done
+	case <-late.C:
 		return errors.New("the device is offline")
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return p.drive(o.Value)
-}
-
-func (p *source) drive(duty float64) error {
-	if err := p.port.Set(p.period, duty); err != nil {
-		select {
-		case p.failed <- err:
-		default:
-		}
-		return err
-	}
-	return p.feed.PutEach(time.Now(), devices.Reading{Name: "duty", Unit: "/", Value: duty})
 }
 
 // Run holds the channel until ctx ends.
@@ -103,24 +98,30 @@ func (p *source) Run(ctx context.Context, feed *devices.Feed) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.port, p.feed, p.failed = port, feed, make(chan error, 1)
-	err = p.drive(p.failSafe)
-	p.mu.Unlock()
-	if err == nil {
-		select {
-		case <-ctx.Done():
-		case err = <-p.failed:
+	drive := func(duty float64) error {
+		if err := port.Set(p.period, duty); err != nil {
+			return fmt.Errorf("drive channel %d of %s: %w", p.channel, p.chip, err)
 		}
+		return feed.PutEach(time.Now(), devices.Reading{Name: "duty", Unit: "/", Value: duty})
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.feed = nil
-	if err != nil {
-		return fmt.Errorf("drive channel %d of %s: %w", p.channel, p.chip, err)
+	if err := drive(p.failSafe); err != nil {
+		return err
 	}
-	if p.failSafe > 0 {
-		return port.Set(p.period, p.failSafe) // stays on
+	for {
+		select {
+		case r := <-p.orders:
+			err := drive(r.duty)
+			r.done <- err
+			if err != nil {
+				return err
+			}
+			continue
+		case <-ctx.Done():
+		}
+		err := port.Set(p.period, p.failSafe)
+		if p.failSafe == 0 { // else it stays on
+			err = errors.Join(err, port.Close())
+		}
+		return err
 	}
-	return errors.Join(port.Set(p.period, 0), port.Close())
 }

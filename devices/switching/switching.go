@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"holdfast/devices"
@@ -35,9 +34,6 @@ type Switch struct {
 	lock   *devices.Interlock
 	memory *devices.Memory
 	orders chan request
-
-	mu      sync.Mutex
-	running chan struct{} // closed when Run has ended; nil unless it runs
 }
 
 type request struct {
@@ -80,70 +76,58 @@ func (s *Switch) Parse(o *devices.Order) error {
 	return nil
 }
 
-// Do has an order carried out by Run. It waits for the shortest times.
+// Do has an order carried out by Run. It waits for Run, until the deadline of
+// the order, and then for the shortest times.
 func (s *Switch) Do(ctx context.Context, o devices.Order) error {
-	s.mu.Lock()
-	running := s.running
-	s.mu.Unlock()
-	gone := errors.New("the device is offline")
-	if running == nil {
-		return gone
-	}
 	r := request{ctx, o, make(chan error, 1)}
+	late := time.NewTimer(time.Until(o.Deadline))
+	defer late.Stop()
 	select {
 	case s.orders <- r:
-	case <-running:
-		return gone
+	case <-late.C:
+		return errOffline
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
 	case err := <-r.done:
 		return err
-	case <-running:
-		return gone
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// Start returns the level that the output must have from the beginning on.
-func (s *Switch) Start() bool {
+var errOffline = errors.New("the device is offline")
+
+// Start returns the level that the output must have from the beginning on. The
+// error says that the last level has been forgotten; the next call does without.
+func (s *Switch) Start() (bool, error) {
 	level := s.set.FailSafe == "on"
 	if s.set.Initial != "" {
 		level = s.set.Initial == "on"
 	}
 	if s.set.Restore == "last" {
-		_ = s.memory.Load(s.key(), &level) // what is damaged is set aside, and the fail-safe level holds
+		if err := s.memory.Load(s.key(), &level); err != nil {
+			return false, err
+		}
 	}
 	if level && s.lock != nil && s.lock.Take(s.name) != nil {
 		level = false
 	}
-	return level
+	return level, nil
 }
 
 func (s *Switch) key() string { return "output-" + s.name }
 
 // Run carries out orders until ctx ends, with drive, from the level that Start
 // returned; changed is told each level. At the end it drives the fail-safe level.
-// It returns the error of drive, or nil after ctx.
+// It returns the error of drive, or nil after ctx. An output that could not be
+// switched off counts as on for its interlock, until Run begins anew.
 func (s *Switch) Run(ctx context.Context, level bool, drive func(bool) error, changed func(bool)) error {
-	running := make(chan struct{})
-	s.mu.Lock()
-	s.running = running
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.running = nil
-		s.mu.Unlock()
-		close(running)
-		if s.lock != nil {
-			s.lock.Release(s.name)
-		}
-	}()
+	m := &machine{Switch: s, drive: drive, changed: changed, level: level, heard: time.Now()}
+	defer m.end()
+	m.release()
 	changed(level)
-	now := time.Now()
-	m := &machine{Switch: s, drive: drive, changed: changed, level: level, heard: now}
 	for {
 		var alarm <-chan time.Time
 		if at := m.next(); !at.IsZero() {
@@ -152,10 +136,8 @@ func (s *Switch) Run(ctx context.Context, level bool, drive func(bool) error, ch
 		var err error
 		select {
 		case <-ctx.Done():
-			if err := m.put(s.set.FailSafe == "on", time.Now()); err != nil {
-				return err
-			}
-			return nil
+			m.until = time.Time{}
+			return m.put(s.set.FailSafe == "on", time.Now())
 		case r := <-s.orders:
 			m.accept(r, time.Now())
 			err = m.step(time.Now())
@@ -308,9 +290,24 @@ func (m *machine) put(level bool, now time.Time) error {
 		return err
 	}
 	m.level, m.since = level, now
-	if !level && m.lock != nil && m.until.IsZero() {
-		m.lock.Release(m.name)
+	if m.until.IsZero() {
+		m.release()
 	}
 	m.changed(level)
 	return nil
+}
+
+// end refuses the order that waits.
+func (m *machine) end() {
+	if m.wish != nil {
+		m.wish.done <- errOffline
+	}
+	m.release()
+}
+
+// release lets others of the interlock be on, if this one is off.
+func (m *machine) release() {
+	if !m.level && m.lock != nil {
+		m.lock.Release(m.name)
+	}
 }

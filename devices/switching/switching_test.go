@@ -2,6 +2,8 @@ package switching_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -208,6 +210,38 @@ func TestOutputsOfAnInterlockAreNeverOnTogether(t *testing.T) {
 	})
 }
 
+func TestAnOutputThatCannotBeReachedCountsAsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, "up: {driver: output, chip: sim:c, line: 1, interlock: gate}\ndown: {driver: output, chip: sim:d, line: 2, interlock: gate}")
+		b.tell("up", "on", 0)
+		b.lines.Wire("sim:c", "1").Unplug(true)
+		b.tell("up", "off", 0)
+		time.Sleep(time.Minute)
+		b.tell("down", "on", 0)
+		b.lines.Wire("sim:c", "1").Unplug(false)
+		time.Sleep(31 * time.Second)
+		b.tell("down", "on", 0)
+		if acks := b.acks("down"); len(acks) != 2 || !strings.HasPrefix(acks[0], "refused: up is on") || acks[1] != "done" {
+			t.Errorf("%q", acks)
+		}
+	})
+}
+
+func TestWhatWasRememberedAndIsDamagedIsReportedAndTheOutputIsSafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "output-pump.json"), []byte("tru"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b := load(t, new(sim.Lines), devices.MemoryIn(dir), fmt.Sprintf(pump, ", restore: last"))
+		time.Sleep(time.Second)
+		b.driven(t, "1", "0")
+		if s := b.Status()[0]; s.State != devices.Online || !strings.Contains(s.Err, "remember output-pump") {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestTheFailSafeLevelHoldsWhenNobodyIsInCharge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, fmt.Sprintf(pump, ", active_low: true, fail_safe_after: 1m"))
@@ -256,7 +290,8 @@ func TestACommandToWhatIsUnpluggedIsRefusedAndItComesBackSafe(t *testing.T) {
 		if s := b.Status()[0]; s.State != devices.Offline {
 			t.Errorf("%+v", s)
 		}
-		b.tell("pump", "on", 0)
+		b.tell("pump", "on", 0) // waits for it, but not for longer than it is good for
+		time.Sleep(11 * time.Second)
 		wire.Unplug(false)
 		time.Sleep(31 * time.Second)
 		if wire.High() || b.Status()[0].State != devices.Online {
