@@ -65,7 +65,7 @@ func find(r gpio.Ref) (chip string, offset int, err error) {
 	if err != nil {
 		return "", 0, explainLine(r, err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // nothing was written
 	if offset, err = c.FindLine(r.Line); err != nil {
 		return "", 0, fmt.Errorf("open line %v: the chip has no line of that name", r)
 	}

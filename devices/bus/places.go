@@ -39,7 +39,7 @@ func chipInfo(name string) (info devices.ChipInfo, ok bool) {
 	if err != nil {
 		return info, false
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // nothing was written
 	info = devices.ChipInfo{Name: name, Label: c.Label}
 	for n := range c.Lines() {
 		l, err := c.LineInfo(n)

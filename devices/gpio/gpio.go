@@ -10,6 +10,7 @@ package gpio
 
 import (
 	"errors"
+	"io"
 	"time"
 )
 
@@ -76,7 +77,7 @@ type Inputs interface {
 	// request.
 	Levels() ([]bool, error)
 	// Close gives the lines back; no edge is told after it has returned.
-	Close() error
+	io.Closer
 }
 
 // Output is a line that is driven.
@@ -84,7 +85,7 @@ type Output interface {
 	Set(level bool) error
 	// Close gives the line back. What the line does then is up to the chip:
 	// drive the level wanted before.
-	Close() error
+	io.Closer
 }
 
 // Drive is how an output makes its levels.

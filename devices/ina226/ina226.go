@@ -17,6 +17,7 @@ package ina226
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -124,7 +125,7 @@ func (s *sensor) Read(context.Context) ([]devices.Reading, error) {
 		raw[i] = v
 	}
 	if raw[0] != s.config {
-		return nil, fmt.Errorf("read the INA226: it has lost its settings; was its supply interrupted?")
+		return nil, errors.New("read the INA226: it has lost its settings; was its supply interrupted?")
 	}
 	shunt, bus := float64(int16(raw[1]))*shuntStep, float64(raw[2])*busStep
 	current := shunt / s.shunt
