@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"periph.io/x/conn/v3/i2c"
 )
@@ -158,25 +159,25 @@ func (b *i2cBus) run(ctx context.Context) {
 	b.lane.run(ctx)
 }
 
-// scan returns the addresses of the bus at which something answers when one
-// byte is read, as far as no configured device is there: those are not
-// disturbed. It stops at the first failure that is no missing answer.
-func (b *i2cBus) scan(ctx context.Context, hops []hop, skip func(Address) bool) (found []Address, err error) {
-	stuck := 0
+// scan returns the addresses at which something answers when one byte is read,
+// without those to skip. It gives up a bus that cannot be opened, or that hangs.
+func (b *i2cBus) scan(ctx context.Context, skip func(Address) bool) (found []Address, err error) {
+	const quick = 500 * time.Millisecond // a missing answer takes no time
+	slow := 0
 	for a := Address(0x08); a <= 0x77; a++ {
 		if skip(a) {
 			continue
 		}
-		err := b.tx(ctx, hops, uint16(a), nil, make([]byte, 1))
+		began := time.Now()
+		err := b.tx(ctx, nil, uint16(a), nil, make([]byte, 1))
+		if time.Since(began) > quick {
+			slow++
+		}
 		switch {
 		case err == nil:
-			found, stuck = append(found, a), 0
-		case ctx.Err() != nil:
+			found = append(found, a)
+		case ctx.Err() != nil, slow > reopenAfter, b.gone(ctx):
 			return found, err
-		case b.gone(ctx):
-			if stuck++; stuck > reopenAfter {
-				return found, err
-			}
 		}
 	}
 	return found, nil

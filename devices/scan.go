@@ -91,7 +91,7 @@ func (set *Set) scanI2C(ctx context.Context, name string, drivers []Driver) (fou
 		go bus.run(work)
 	}
 	device := func(a Address) string { return set.wiring.taken[a.String()+" on bus "+name] }
-	addresses, err := bus.scan(ctx, nil, func(a Address) bool { return device(a) != "" })
+	addresses, err := bus.scan(ctx, func(a Address) bool { return device(a) != "" })
 	for a := Address(0x08); a <= 0x77; a++ {
 		if d := device(a); d != "" {
 			found = append(found, Found{Bus: name, At: a.String(), Device: d})
