@@ -28,6 +28,7 @@ qos: 1                  # 0 promises nothing
 retain: never           # or keep, always
 payload: raw            # or item: a JSON object with identity, topic and times
 max_inflight: 100       # messages without acknowledgement
+bridge: true            # a gateway on the far side learns our name, so that nothing goes round
 tls:
   ca: /etc/holdfast/ca.pem
 status:                 # retained, offline also as the will
