@@ -169,6 +169,14 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	if root == nil {
 		return nil, l.errs.Err()
 	}
+	if err := l.read(root); err != nil {
+		return nil, err
+	}
+	return l.c, nil
+}
+
+// read checks the sections of a configuration.
+func (l *loader) read(root *config.Section) error {
 	l.root = root
 	set := settings{
 		Gateway: hostName(),
@@ -193,10 +201,7 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	for _, s := range set.Destinations {
 		l.destination(s)
 	}
-	if err := l.errs.Err(); err != nil {
-		return nil, err
-	}
-	return l.c, nil
+	return l.errs.Err()
 }
 
 func (l *loader) errorf(key, format string, args ...any) {

@@ -19,6 +19,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		runCommand(),
 		checkCommand(),
+		schemaCommand(),
 		demoCommand(),
 		statusCommand(),
 		tailCommand(),
