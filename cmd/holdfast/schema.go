@@ -89,5 +89,9 @@ where they are not ambiguous. Without a key, all of them are listed.`,
 
 // ownSchema is the schema of what this binary can be configured with.
 func ownSchema() (*schema.Schema, error) {
-	return schema.New(parts(), gateway.Document{Name: "reference.yaml", Text: configs.Reference})
+	return schema.New(parts(), reference())
+}
+
+func reference() gateway.Document {
+	return gateway.Document{Name: "reference.yaml", Text: configs.Reference}
 }

@@ -165,8 +165,8 @@ func (g *generator) cases(all []*config.Shape) object {
 
 func (g *generator) field(f *config.Field) object {
 	o := g.shape(f.Shape)
-	if f.Required && f.Shape.Form >= config.MappingForm && o["type"] != nil { // nothing is not enough
-		o["type"] = o["type"].([]string)[:1]
+	if types, ok := o["type"].([]string); ok && f.Required { // nothing is not enough
+		o["type"] = types[0]
 	}
 	g.describe(o, f)
 	return o

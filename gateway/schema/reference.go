@@ -1,7 +1,9 @@
 package schema
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -85,6 +87,10 @@ func (d *document) above(n, col int) []string {
 	return all
 }
 
+// wayBehind is how much further to the right than a key a comment begins that
+// goes on below its line, rather than being about the next key.
+const wayBehind = 12
+
 // behind returns the comment behind a line, and below it where it goes on.
 func (d *document) behind(n int) string {
 	first := d.lines[n-1]
@@ -92,8 +98,9 @@ func (d *document) behind(n int) string {
 		return ""
 	}
 	text := strings.TrimSpace(first.comment)
+	begins := len(first.code) - len(strings.TrimLeft(first.code, " -"))
 	for _, l := range d.lines[n:] {
-		if !l.only() || l.col != first.col && l.col < len(first.code)+2 {
+		if !l.only() || l.col < begins+wayBehind {
 			break
 		}
 		text += " " + strings.TrimSpace(l.comment)
@@ -138,6 +145,7 @@ func parseComment(lines []string) comment {
 			}
 		case err == nil && len(node.Content) > 0 && node.Content[0].Kind != yaml.ScalarNode:
 			c.example += text + "\n"
+			c.prose = strings.TrimSuffix(c.prose, ", such as")
 			c.list = node.Content[0].Kind == yaml.SequenceNode
 		default:
 			prose(text)
@@ -148,7 +156,7 @@ func parseComment(lines []string) comment {
 		switch {
 		case strings.HasPrefix(l, "  "):
 			block = append(block, l)
-		case strings.TrimSpace(l) == "" && len(block) > 0:
+		case strings.TrimSpace(l) == "" && len(block) > 0 && !tableRow.MatchString(strings.TrimSpace(block[0])):
 			block = append(block, "")
 		default:
 			flush()
@@ -173,40 +181,72 @@ func dedent(lines []string) string {
 	return strings.TrimRight(b.String(), "\n ")
 }
 
-// Documents takes the reference apart: itself, and each example that stands in
-// a comment of it, with the keys around it.
+// Documents takes the reference apart: itself, with the examples of further
+// keys that its comments hold, and each example of another value with the keys
+// around it.
 func Documents(reference gateway.Document) ([]gateway.Document, error) {
-	d, err := read(reference)
+	d, err := read(expand(reference))
 	if err != nil {
 		return nil, err
 	}
-	all := []gateway.Document{reference}
+	all := []gateway.Document{d.Document}
 	var walk func(n *yaml.Node, around []string)
 	walk = func(n *yaml.Node, around []string) {
 		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i], n.Content[i+1]
 			path := append(around[:len(around):len(around)], key.Value)
-			c := parseComment(d.head(key))
-			if c.example != "" {
-				at := around
-				if c.list {
-					at = path
-				}
-				doc := gateway.Document{Name: reference.Name + ", the example above " + strings.Join(path, ".")}
-				if !c.list && c.prose != "" {
-					first, _, _ := strings.Cut(c.example, ":")
-					doc.Text = wrap(at, "# "+c.prose+"\n"+c.example)
-					doc.Name = reference.Name + ", the example of " + strings.Join(append(at[:len(at):len(at)], first), ".")
-				} else {
-					doc.Text = wrap(at, c.example)
-				}
-				all = append(all, doc)
+			if c := parseComment(d.head(key)); c.example != "" {
+				all = append(all, gateway.Document{
+					Name: reference.Name + ", the example above " + strings.Join(path, "."),
+					Text: wrap(path, c.example),
+				})
 			}
 			walk(value, path)
 		}
 	}
 	walk(d.root, nil)
 	return all, nil
+}
+
+// expand makes the examples of further keys a part of the document, each below
+// the comment that it stood in.
+func expand(doc gateway.Document) gateway.Document {
+	var out strings.Builder
+	var run []string // of lines with nothing but a comment
+	var comments []string
+	col := 0
+	flush := func() {
+		c := parseComment(comments)
+		if c.example == "" || c.list {
+			out.WriteString(strings.Join(run, ""))
+		} else {
+			by := strings.Repeat(" ", col-1)
+			if c.prose != "" {
+				out.WriteString(by + "# " + c.prose + "\n")
+			}
+			for _, key := range slices.Sorted(maps.Keys(c.table)) {
+				out.WriteString(by + "#   " + key + "   " + c.table[key] + "\n")
+			}
+			for l := range strings.Lines(c.example) {
+				out.WriteString(by + l)
+			}
+			out.WriteString("\n")
+		}
+		run, comments = nil, nil
+	}
+	for text := range strings.Lines(doc.Text) {
+		l := split(strings.TrimRight(text, "\n"))
+		if len(run) > 0 && (!l.only() || l.col != col) {
+			flush()
+		}
+		if !l.only() {
+			out.WriteString(text)
+			continue
+		}
+		run, comments, col = append(run, text), append(comments, l.comment), l.col
+	}
+	flush()
+	return gateway.Document{Name: doc.Name, Text: out.String()}
 }
 
 // wrap puts the keys of path around a text.
@@ -254,9 +294,7 @@ func (d *document) texts(shape *config.Shape, n *yaml.Node, tables []map[string]
 			var inner []map[string]string
 			if d.first(key) {
 				c := parseComment(d.head(key))
-				if c.example == "" || c.list {
-					text = c.prose
-				}
+				text = c.prose
 				inner = append(inner, c.table)
 				if behind := d.behind(last(key, value)); behind != "" {
 					text = strings.TrimSpace(text + " " + behind)
@@ -374,15 +412,14 @@ func takeDefault(text string) (rest, value string) {
 	if m := defaultWords.FindStringSubmatchIndex(text); m != nil {
 		value = text[m[4]:m[5]]
 		before, after := strings.TrimSpace(text[:m[0]]), strings.TrimSpace(text[m[1]:])
-		between := ""
 		switch {
 		case before == "" || after == "":
-		case text[m[0]] == '.':
-			between = ". "
+			text = before + after
+		case strings.HasSuffix(before, ".") || strings.HasPrefix(text[m[5]:], "."):
+			text = strings.TrimSuffix(before, ".") + ". " + strings.ToUpper(after[:1]) + after[1:]
 		default:
-			between = "; "
+			text = before + "; " + after
 		}
-		text = before + between + after
 	}
 	return strings.TrimSpace(text), value
 }

@@ -129,7 +129,7 @@ func (s *Schema) Find(path string) []Key {
 		switch {
 		case slices.Equal(have, want), slices.Equal(kinds, want):
 			exact = append(exact, k)
-		case len(have) > len(want) && slices.Equal(have[len(have)-len(want):], want):
+		case endsIn(have, want), endsIn(kinds, want):
 			ending = append(ending, k)
 		}
 	}
@@ -137,6 +137,10 @@ func (s *Schema) Find(path string) []Key {
 		return exact
 	}
 	return ending
+}
+
+func endsIn(path, end []string) bool {
+	return len(path) > len(end) && slices.Equal(path[len(path)-len(end):], end)
 }
 
 // kinds are the cases of a key by their value alone, as in http.
