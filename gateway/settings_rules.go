@@ -27,7 +27,7 @@ func (l *loader) ruleSections(items []*config.Section) []*config.Section {
 			s, err := config.Load(path)
 			l.errs.Add(err)
 			if s != nil {
-				all = append(all, rulesOf(s)...)
+				all = append(all, rules.Sections(s)...)
 			}
 		}
 	}
@@ -50,21 +50,6 @@ func (l *loader) ruleFiles(item *config.Section, pattern string) []string {
 		l.c.Warnings.Add(item.Errorf("", "no file matches %s", item.Path(pattern)))
 	}
 	return paths
-}
-
-// rulesOf lists the rules of a file, which holds a list of rules, a mapping
-// with that list as rules, or one rule.
-func rulesOf(s *config.Section) []*config.Section {
-	if list := s.Child("rules"); list != nil && len(s.Keys()) == 1 {
-		s = list
-	}
-	switch s.Kind() {
-	case config.Null:
-		return nil
-	case config.List:
-		return s.Items()
-	}
-	return []*config.Section{s}
 }
 
 // rules compiles the rules, creates the streams that they write to, and checks

@@ -20,6 +20,7 @@ func commands() []*cobra.Command {
 		runCommand(),
 		checkCommand(),
 		schemaCommand(),
+		testCommand(),
 		demoCommand(),
 		statusCommand(),
 		tailCommand(),
