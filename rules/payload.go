@@ -53,6 +53,7 @@ type frame struct {
 	slots   []*slot
 	uses    *[]*slot // where slot notes which ones the rule being compiled uses
 	vm      vm.VM
+	trace   *tracer // nil unless an event is to be explained
 }
 
 func newFrame() *frame { return &frame{vm: vm.VM{MemoryBudget: maxMemory}} }

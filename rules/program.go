@@ -54,6 +54,8 @@ type expression struct {
 	ast    ast.Node // the part that is compiled: an aggregate's argument, else all
 	text   string   // of an aggregate's argument
 	failed bool     // a mistake was found
+
+	replaced map[string]string // what the resolver replaced, by the function put there
 }
 
 // program is a compiled expression.
@@ -102,7 +104,8 @@ func (e *expression) resolveIn() config.Errors {
 		}
 		e.tree, e.ast = tree, tree.Node
 	}
-	r := &resolver{scope: e.scope, source: e.source, made: map[ast.Node]term{}}
+	e.replaced = map[string]string{}
+	r := &resolver{scope: e.scope, source: e.source, made: map[ast.Node]term{}, replaced: e.replaced}
 	e.term = r.resolve(&e.ast)
 	if e.want != anything {
 		r.constrain(e.term, e.want)
@@ -123,6 +126,10 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 	}()
 	c := newConf()
 	ast.Walk(&e.ast, &binder{e: e, c: c})
+	trace := e.scope.frame.trace
+	if trace != nil {
+		trace.instrument(e, c)
+	}
 	tree := &parser.Tree{Node: e.ast, Source: e.tree.Source}
 	t, err := checker.Check(tree, c)
 	if err != nil {
@@ -141,7 +148,7 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 	if p.code, err = compiler.Compile(tree, c); err != nil {
 		return nil, located(e.source, err)
 	}
-	if e.term.field != nil && e.term.node == e.ast && !strings.HasSuffix(calleeName(e.ast), "?") {
+	if trace == nil && e.term.field != nil && e.term.node == e.ast && !strings.HasSuffix(calleeName(e.ast), "?") {
 		f := e.term.field
 		p.slot = e.scope.frame.slot(f.path, f.kindNow(), f.bare)
 	}

@@ -58,7 +58,9 @@ type resolver struct {
 	source config.Expr
 	locals []string
 	made   map[ast.Node]term // nodes that already are replacements
-	errs   config.Errors
+	// what was there before, by the name of the function, for explanations
+	replaced map[string]string
+	errs     config.Errors
 }
 
 // at returns a mistake at a node.
@@ -151,6 +153,7 @@ func (r *resolver) weaken(t term) {
 
 // replace puts a call of the named function in place of the node.
 func (r *resolver) replace(n *ast.Node, name string, t term) term {
+	r.replaced[name] = (*n).String()
 	callee := &ast.IdentifierNode{Value: name}
 	callee.SetLocation((*n).Location())
 	call := &ast.CallNode{Callee: callee}

@@ -117,12 +117,19 @@ func (s *Set) Stats() []Stat {
 
 // Engine returns a new engine with empty state for the rules that read the
 // stream; nil if there are none.
-func (s *Set) Engine(stream string) *Engine {
+func (s *Set) Engine(stream string) *Engine { return s.engine(stream, nil) }
+
+// engine makes an engine whose expressions are traced, if there is a tracer.
+func (s *Set) engine(stream string, trace *tracer) *Engine {
 	e := &Engine{stream: stream, frame: newFrame()}
+	e.frame.trace = trace
 	e.reset()
 	for _, d := range s.defs {
 		if d.Stream != stream {
 			continue
+		}
+		if trace != nil {
+			trace.rule = d.Name
 		}
 		r, errs := compileRule(d.spec, e.frame)
 		if len(errs) > 0 {

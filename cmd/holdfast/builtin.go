@@ -21,6 +21,7 @@ func commands() []*cobra.Command {
 		checkCommand(),
 		schemaCommand(),
 		testCommand(),
+		explainCommand(),
 		demoCommand(),
 		statusCommand(),
 		tailCommand(),
