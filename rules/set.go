@@ -132,6 +132,11 @@ func (s *Set) engine(stream string, trace *tracer) *Engine {
 			trace.rule = d.Name
 		}
 		r, errs := compileRule(d.spec, e.frame)
+		if trace != nil && len(errs) > 0 { // it compiles without the tracer's functions
+			e.frame.trace = nil
+			r, errs = compileRule(d.spec, e.frame)
+			e.frame.trace = trace
+		}
 		if len(errs) > 0 {
 			panic("rules: a rule that compiled does not compile again: " + errs.Error())
 		}

@@ -100,17 +100,28 @@ var defaultStart = event.At(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 // Load reads a test file and compiles its rules. The error is [config.Errors]
 // with every mistake in the file and in the rules.
 func (l Loader) Load(path string) (*File, error) {
-	var errs config.Errors
 	root, err := config.Load(path)
-	errs.Add(err)
 	if root == nil {
-		return nil, errs.Err()
+		return nil, err
 	}
+	var errs config.Errors
+	errs.Add(err)
+	f, err := l.Read(root)
+	errs.Add(err)
+	if err := errs.Err(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Read does what Load does with a file that has been read.
+func (l Loader) Read(root *config.Section) (*File, error) {
+	var errs config.Errors
 	var set fileSpec
 	errs.Add(root.Decode(&set))
-	f := &File{Path: path}
-	f.set, err = l.rules(root, &set)
+	all, err := l.rules(root, &set)
 	errs.Add(err)
+	f := &File{Path: root.File(), set: all}
 	start := instant(root, "start", set.Start, &errs)
 	if start == 0 {
 		start = defaultStart
