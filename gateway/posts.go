@@ -77,10 +77,13 @@ func (in *intake) posts(ctx context.Context, events []event.Event, done func(err
 	return posted(in.log.Append(ctx, in.split(events), o, func(err error) { done(posted(err)) }))
 }
 
-// posted tells the server which errors mean that the disk is full.
+// posted tells the server which errors mean that there is no room.
 func posted(err error) error {
-	if errors.Is(err, storage.ErrFull) {
-		return errors.Join(ingest.ErrFull, err)
+	switch {
+	case errors.Is(err, storage.ErrFull):
+		return fmt.Errorf("%w: the disk of the gateway is full", ingest.ErrFull)
+	case errors.Is(err, storage.ErrStreamFull):
+		return fmt.Errorf("%w: %w", ingest.ErrFull, err)
 	}
 	return err
 }

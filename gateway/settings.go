@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"holdfast/gateway/event"
 	"holdfast/gateway/forward"
 	"holdfast/rules"
+	"holdfast/storage"
 )
 
 // Config is everything a gateway is told, checked and with the defaults
@@ -48,36 +48,19 @@ type StoreConfig struct {
 
 // StreamConfig are the topics and limits of one stream.
 type StreamConfig struct {
-	Name   string
-	Topics []string      // filters of what it takes in; the first stream that matches has the event
-	Max    int64         // bytes on disk
-	Keep   time.Duration // for delivered events
-	MaxAge time.Duration // for all events; 0 means no limit
+	Name      string
+	Topics    []string       // filters of what it takes in; the first stream that matches has the event
+	Max       int64          // bytes on disk; 0 means what Share says
+	Share     float64        // of the file system, between 0 and 1; 0 means no limit
+	MaxEvents uint64         // 0 means no limit
+	Keep      time.Duration  // for delivered events
+	MaxAge    time.Duration  // for all events; 0 means no limit
+	WhenFull  storage.Policy // what becomes of new events then
 }
 
 // HTTPConfig are the settings of health and metrics.
 type HTTPConfig struct {
 	Listen string // host:port; empty means none
-}
-
-// DestinationConfig is one destination.
-type DestinationConfig struct {
-	Name    string
-	Type    string   // name of the sink's kind
-	From    []string // streams
-	Topics  []string // filters
-	Oldest  bool     // a cursor that does not exist yet begins at the oldest event, not at the end
-	Batch   forward.Limits
-	Timeout time.Duration // of one Send
-
-	// Settings is equal for destinations whose settings are equal, those of
-	// the kind, variables and files with secrets included.
-	Settings string
-	// New makes the sink. Its settings have passed the check of the kind.
-	New func() (forward.Sink, error)
-	// NewSource makes what brings events back from the far side; it is nil, or
-	// returns nil, where nothing does.
-	NewSource func() (forward.Source, error)
 }
 
 // Parts are the kinds that a configuration can name.
@@ -125,32 +108,17 @@ type storeSettings struct {
 }
 
 type streamSettings struct {
-	Topics   []string        `config:"topics"`
-	Max      config.Size     `config:"max,min=4MiB"`
-	Keep     config.Duration `config:"keep"`
-	MaxAge   config.Duration `config:"max_age"`
-	WhenFull string          `config:"when_full"`
+	Topics    []string        `config:"topics"`
+	Max       config.Size     `config:"max,min=4MiB"`
+	Share     config.Percent  `config:"share"`
+	MaxEvents uint64          `config:"max_events"`
+	Keep      config.Duration `config:"keep"`
+	MaxAge    config.Duration `config:"max_age"`
+	WhenFull  string          `config:"when_full,oneof=drop_oldest|block|reject"`
 }
 
 type httpSettings struct {
 	Listen string `config:"listen"`
-}
-
-// destinationSettings are the keys of every destination; the others belong to
-// the kind of its sink.
-type destinationSettings struct {
-	Type    string          `config:"type,required"`
-	From    []string        `config:"from"`
-	Topics  []string        `config:"topics"`
-	Start   string          `config:"start,oneof=now|oldest"`
-	Batch   batchSettings   `config:"batch"`
-	Timeout config.Duration `config:"timeout,min=100ms,max=1h"`
-}
-
-type batchSettings struct {
-	Events int             `config:"events,min=1,max=100000"`
-	Bytes  config.Size     `config:"bytes,min=1KiB,max=16MiB"`
-	Linger config.Duration `config:"linger,max=1h"`
 }
 
 // loader collects what it finds in one Config and its mistakes.
@@ -263,52 +231,6 @@ func loopback(addr string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-func (l *loader) streams(sections config.Named) {
-	events := StreamConfig{Name: streamEvents, Max: 1 << 30, Keep: 24 * time.Hour}
-	if l.total > 0 {
-		events.Max = 512 << 20
-	}
-	l.c.Streams = []StreamConfig{
-		events,
-		{Name: streamAlerts, Max: 64 << 20, Keep: 7 * 24 * time.Hour},
-		{Name: streamDead, Max: 64 << 20, Keep: 7 * 24 * time.Hour},
-	}
-	for _, s := range sections {
-		stream := l.stream(s.Name())
-		if stream == nil {
-			if !validName(s.Name()) {
-				l.errs.Add(s.Errorf("", "%q cannot name a stream; %s", s.Name(), nameRule))
-			}
-			l.c.Streams = append(l.c.Streams, newStream(s.Name()))
-			stream = &l.c.Streams[len(l.c.Streams)-1]
-		}
-		set := streamSettings{
-			Max: config.Size(stream.Max), Keep: config.Duration(stream.Keep), MaxAge: config.Duration(stream.MaxAge),
-			WhenFull: "drop_oldest",
-		}
-		l.errs.Add(s.Decode(&set))
-		switch set.WhenFull {
-		case "drop_oldest":
-		case "block", "reject":
-			l.errs.Add(s.Errorf("when_full", "%s comes with a later version; this one knows drop_oldest", set.WhenFull))
-		default:
-			l.errs.Add(s.Errorf("when_full", "%q is not known; it must be drop_oldest", set.WhenFull))
-		}
-		l.filters(s, set.Topics)
-		if s.Has("topics") && (stream.Name == streamEvents || stream.Name == streamDead) {
-			l.errs.Add(s.Errorf("topics", "the stream %s cannot choose topics; events takes all that no other stream claims", stream.Name))
-		}
-		*stream = StreamConfig{
-			Name: stream.Name, Topics: set.Topics, Max: int64(set.Max), Keep: set.Keep.Std(), MaxAge: set.MaxAge.Std(),
-		}
-	}
-}
-
-// newStream has the limits of a stream about which nothing was said.
-func newStream(name string) StreamConfig {
-	return StreamConfig{Name: name, Max: 64 << 20, Keep: 24 * time.Hour}
-}
-
 func (l *loader) stream(name string) *StreamConfig {
 	i := slices.IndexFunc(l.c.Streams, func(s StreamConfig) bool { return s.Name == name })
 	if i < 0 {
@@ -353,78 +275,13 @@ func (l *loader) filters(s *config.Section, filters []string) {
 func (l *loader) bound() {
 	var sum int64
 	for _, s := range l.c.Streams {
-		sum += min(s.Max, 1<<50)
+		most := s.Max
+		if most == 0 {
+			most = 1 << 50 // a share of a disk of any size
+		}
+		sum += min(most, 1<<50)
 	}
 	if l.total > 0 && sum > int64(l.total) {
 		l.errorf("streams", "the streams may take %v together; a 32-bit system has room for %v: lower max of some", config.Size(sum), l.total)
 	}
-}
-
-func (l *loader) destination(s *config.Section) {
-	set := destinationSettings{
-		From: []string{streamAlerts}, Topics: []string{"#"}, Start: "now", Timeout: config.Duration(30 * time.Second),
-		Batch: batchSettings{Events: 500, Bytes: 256 << 10, Linger: config.Duration(200 * time.Millisecond)},
-	}
-	common := config.Keys(&set)
-	if s.Kind() == config.Mapping {
-		l.errs.Add(s.Only(common...).Decode(&set))
-	} else {
-		l.errs.Add(s.Decode(&set))
-	}
-	if !validName(s.Name()) {
-		l.errs.Add(s.Errorf("", "%q cannot name a destination; %s", s.Name(), nameRule))
-	}
-	for i, name := range set.From {
-		if l.stream(name) == nil {
-			l.errs.Add(s.Errorf(fmt.Sprintf("from.%d", i), "%s", l.unknownStream(name)))
-		}
-	}
-	l.filters(s, set.Topics)
-	d := DestinationConfig{
-		Name: s.Name(), Type: set.Type, From: set.From, Topics: set.Topics, Oldest: set.Start == "oldest",
-		Batch:   forward.Limits{Events: set.Batch.Events, Bytes: int(set.Batch.Bytes), Linger: set.Batch.Linger.Std()},
-		Timeout: set.Timeout.Std(), Settings: s.Fingerprint(),
-	}
-	l.sink(s, s.Allow(common...), &d)
-	l.c.Destinations = append(l.c.Destinations, d)
-}
-
-// sink finds the kind of d and lets it check its own settings.
-func (l *loader) sink(s, own *config.Section, d *DestinationConfig) {
-	var known []string
-	for _, kind := range l.parts.Sinks {
-		known = append(known, kind.Name)
-		if kind.Name != d.Type {
-			continue
-		}
-		d.New = func() (forward.Sink, error) { return kind.New(own) }
-		if kind.Source != nil {
-			d.NewSource = func() (forward.Source, error) { return kind.Source(own) }
-		}
-		sink, err := d.New()
-		if err != nil {
-			l.errs.Add(placed(s, err))
-		} else if err := sink.Close(); err != nil {
-			l.errs.Add(placed(s, err))
-		}
-		return
-	}
-	if d.Type == "" {
-		return // reported as a missing key
-	}
-	hint := "; known are " + strings.Join(known, ", ")
-	if near := config.Nearest(d.Type, known); near != "" {
-		hint = fmt.Sprintf(", did you mean %q?", near)
-	}
-	l.errs.Add(s.Errorf("type", "%q is not a kind of destination%s", d.Type, hint))
-}
-
-// placed gives an error without a position that of the section.
-func placed(s *config.Section, err error) error {
-	var many config.Errors
-	var one *config.Error
-	if errors.As(err, &many) || errors.As(err, &one) {
-		return err
-	}
-	return s.Errorf("", "%v", err)
 }

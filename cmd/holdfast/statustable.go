@@ -28,6 +28,7 @@ func writeStatus(w io.Writer, s sample, before *sample, colour bool) error {
 	v.head()
 	v.streams()
 	v.destinations()
+	v.replays()
 	v.rules()
 	_, err := v.WriteTo(w)
 	return err
@@ -59,6 +60,12 @@ func (v *view) head() {
 	if m.Refused > 0 {
 		fmt.Fprintf(v, ", %s refused", count(m.Refused))
 	}
+	if m.Absent > 0 {
+		fmt.Fprintf(v, ", %s away with %s waiting", plural(m.Absent, "session"), plural(int(m.Waiting), "message"))
+	}
+	if m.Dropped > 0 {
+		fmt.Fprintf(v, ", %s dropped for subscribers", count(m.Dropped))
+	}
 	if m.Violations > 0 {
 		fmt.Fprintf(v, ", protocol broken %s times", count(m.Violations))
 	}
@@ -77,6 +84,13 @@ func (v *view) head() {
 				fmt.Fprintf(v, ", %s requests %s", count(n.requests), n.what)
 			}
 		}
+	}
+	if d := v.Dead; d != (ops.DeadStatus{}) {
+		fmt.Fprintf(v, "\ndead    %s open, %s tried again, %s purged", plural(int(d.Open), "letter"), count(d.Retried), count(d.Purged))
+		if d.Lost > 0 {
+			fmt.Fprintf(v, ", %s lost to the limits of the stream", count(d.Lost))
+		}
+		fmt.Fprint(v, "; see holdfast dead list")
 	}
 	if v.HTTP != "" {
 		fmt.Fprintf(v, "\nhttp    %s", v.HTTP)
@@ -110,7 +124,7 @@ func (v *view) streams() {
 	if len(v.Streams) == 0 {
 		return
 	}
-	t := v.table("STREAM", "EVENTS", "OFFSETS", "ON DISK", "MAX", "KEEP", "APPENDED", "DROPPED", "DAMAGED")
+	t := v.table("STREAM", "EVENTS", "OFFSETS", "ON DISK", "MAX", "KEEP", "APPENDED", "DROPPED", "EXPIRED", "DAMAGED", "REFUSED")
 	for _, s := range v.Streams {
 		t.row(s.Name, count(s.Events()), offsets(s), size(s.Bytes), size(s.Max), age(s.Keep.Std()),
 			count(s.Appended)+v.rate(func(st *ops.Status) (uint64, bool) {
@@ -121,7 +135,7 @@ func (v *view) streams() {
 				}
 				return 0, false
 			}),
-			count(s.Dropped), count(s.Damaged))
+			count(s.Dropped), count(s.Expired), count(s.Damaged), count(s.Refused))
 	}
 	t.flush()
 }
@@ -184,6 +198,14 @@ func (v *view) destinations() {
 			fmt.Fprintf(v, "  ! the ledger of %s/%s does not balance; please report this\n", d.Name, d.Stream)
 		}
 	}
+}
+
+func (v *view) replays() {
+	if len(v.Replays) == 0 {
+		return
+	}
+	fmt.Fprintln(v)
+	_ = printReplays(v, outputText, v.Replays) // to memory
 }
 
 func (v *view) rules() {

@@ -24,8 +24,9 @@ const (
 	MostEvents = 10_000
 )
 
-// ErrFull is wrapped by errors of Emit that mean that the disk is full.
-var ErrFull = errors.New("the disk is full")
+// ErrFull is wrapped by errors of Emit that mean that there is no room: the
+// disk is full, or a stream that then refuses. The sender is shown the error.
+var ErrFull = errors.New("there is no room")
 
 // Emit takes the events of one request into the log, as a whole. It blocks for
 // back-pressure until ctx ends, and returns an error only if the events were

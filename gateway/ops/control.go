@@ -27,6 +27,9 @@ func (s *Server) controlHandler() http.Handler {
 	mux.HandleFunc("GET /v1/status", s.serveStatus)
 	mux.HandleFunc("POST /v1/reload", s.serveReload)
 	mux.HandleFunc("GET /v1/tail", s.serveTail)
+	s.letterRoutes(mux)
+	s.verifyRoutes(mux)
+	s.replayHandlers(mux)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -41,6 +44,7 @@ func (s *Server) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	st.Streams = notNil(st.Streams)
 	st.Destinations = notNil(st.Destinations)
 	st.Rules = notNil(st.Rules)
+	st.Replays = notNil(st.Replays)
 	st.MQTT.Listen = notNil(st.MQTT.Listen)
 	writeJSON(w, http.StatusOK, st)
 }

@@ -2,6 +2,7 @@ package ops
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,7 @@ var (
 	streamLabels      = []string{"stream"}
 	destinationLabels = []string{"destination", "stream"}
 	ruleLabels        = []string{"rule", "stream"}
+	reasonLabels      = []string{"reason"}
 )
 
 var buildInfo = prometheus.NewDesc("holdfast_build_info",
@@ -69,10 +71,29 @@ var gatewayMetrics = []metric[Status]{
 		func(s Status) float64 { return float64(s.MQTT.Received) }),
 	family(counter, "mqtt_sent_total", "Messages sent to MQTT subscribers.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Sent) }),
-	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol.", nil,
-		func(s Status) float64 { return float64(s.MQTT.Violations) }),
 	family(counter, "mqtt_refused_total", "Messages from MQTT clients that were neither taken nor acknowledged.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Refused) }),
+	family(gauge, "mqtt_sessions", "Sessions of MQTT clients, connected or not.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Sessions) }),
+	family(gauge, "mqtt_absent_sessions", "Sessions of MQTT clients that are away.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Absent) }),
+	family(gauge, "mqtt_waiting_messages", "Messages in the log that wait for MQTT sessions.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Waiting) }),
+	family(counter, "mqtt_dropped_total", "Messages that MQTT subscribers did not get: they were away too long or too slow.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Dropped) }),
+	family(counter, "mqtt_expired_total", "Messages that expired before an MQTT subscriber could have them.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Expired) }),
+	family(gauge, "mqtt_retained_messages", "Topics with a retained message.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Retained) }),
+
+	family(gauge, "dead_letters", "Dead letters that are open.", nil,
+		func(s Status) float64 { return float64(s.Dead.Open) }),
+	family(counter, "dead_letters_retried_total", "Dead letters that were moved back to pending.", nil,
+		func(s Status) float64 { return float64(s.Dead.Retried) }),
+	family(counter, "dead_letters_purged_total", "Dead letters that were purged.", nil,
+		func(s Status) float64 { return float64(s.Dead.Purged) }),
+	family(counter, "dead_letters_lost_total", "Open dead letters that the limits of their stream took.", nil,
+		func(s Status) float64 { return float64(s.Dead.Lost) }),
 }
 
 var ingestMetrics = []metric[IngestStatus]{
@@ -86,6 +107,11 @@ var ingestMetrics = []metric[IngestStatus]{
 		func(s IngestStatus) float64 { return float64(s.Refused) }),
 }
 
+var violationMetrics = []metric[uint64]{
+	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol, by the reason codes of MQTT 5.", reasonLabels,
+		func(n uint64) float64 { return float64(n) }),
+}
+
 var streamMetrics = []metric[StreamStatus]{
 	family(gauge, "stream_first_offset", "Offset of the oldest event kept.", streamLabels,
 		func(s StreamStatus) float64 { return float64(s.First) }),
@@ -97,8 +123,18 @@ var streamMetrics = []metric[StreamStatus]{
 		func(s StreamStatus) float64 { return float64(s.Max) }),
 	family(counter, "stream_appended_total", "Events appended since the store was created.", streamLabels,
 		func(s StreamStatus) float64 { return float64(s.Appended) }),
-	family(counter, "stream_dropped_total", "Events removed by retention.", streamLabels,
+	family(counter, "stream_removed_total", "Events that are not kept any more.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Removed) }),
+	family(counter, "stream_dropped_total", "Events removed because the stream was full, before a destination had them.", streamLabels,
 		func(s StreamStatus) float64 { return float64(s.Dropped) }),
+	family(counter, "stream_expired_total", "Events removed because of their age, before a destination had them.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Expired) }),
+	family(counter, "stream_refused_total", "Events of sources that the full stream refused.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Refused) }),
+	family(gauge, "stream_full", "1 while sources are refused or wait because the stream is full.", streamLabels,
+		func(s StreamStatus) float64 { return flag(s.Full) }),
+	family(gauge, "stream_waiting_appends", "Messages and requests of sources that wait for room.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Waiting) }),
 	family(counter, "stream_damaged_total", "Events that could not be read back.", streamLabels,
 		func(s StreamStatus) float64 { return float64(s.Damaged) }),
 }
@@ -114,7 +150,7 @@ var destinationMetrics = []metric[DestinationStatus]{
 		func(d DestinationStatus) float64 { return float64(d.Offset) }),
 	family(gauge, "destination_lag_events", "Events behind the head of the stream.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Lag) }),
-	family(gauge, "destination_lag_bytes", "Bytes on disk behind the head of the stream, where known.", destinationLabels,
+	family(gauge, "destination_lag_bytes", "Bytes on disk behind the head of the stream, about.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.LagBytes) }),
 	family(gauge, "destination_oldest_seconds", "Age of the oldest pending event.", destinationLabels,
 		func(d DestinationStatus) float64 { return d.Oldest.Std().Seconds() }),
@@ -124,9 +160,9 @@ var destinationMetrics = []metric[DestinationStatus]{
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Delivered) }),
 	family(counter, "destination_filtered_total", "Events that the destination did not select.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Filtered) }),
-	family(counter, "destination_expired_total", "Events past their own expiry.", destinationLabels,
+	family(counter, "destination_expired_total", "Events that were removed because of their age before they were delivered.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Expired) }),
-	family(counter, "destination_dropped_total", "Events that retention removed before they were delivered.", destinationLabels,
+	family(counter, "destination_dropped_total", "Events that were removed because the stream was full before they were delivered.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Dropped) }),
 	family(counter, "destination_damaged_total", "Events that could not be read back for delivery.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Damaged) }),
@@ -135,8 +171,36 @@ var destinationMetrics = []metric[DestinationStatus]{
 	// Gauges: a dead letter that is tried again is pending once more.
 	family(gauge, "destination_dead_letters", "Events that the destination refused for good.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Dead) }),
+	family(gauge, "destination_retrying_events", "Of the pending events, dead letters that are tried again.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Retrying) }),
 	family(gauge, "destination_pending_events", "Events yet to be settled.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Pending) }),
+}
+
+// replays sums up the replays of one stream to one destination.
+type replays struct {
+	destination, stream string
+	running             int
+	pending             uint64
+}
+
+var replayMetrics = []metric[replays]{
+	family(gauge, "replays", "Replays that are not over.", destinationLabels,
+		func(r replays) float64 { return float64(r.running) }),
+	family(gauge, "replay_pending_events", "Events that replays have yet to settle.", destinationLabels,
+		func(r replays) float64 { return float64(r.pending) }),
+}
+
+func sumReplays(all []ReplayStatus) (sums []replays) {
+	for _, r := range all {
+		i := slices.IndexFunc(sums, func(s replays) bool { return s.destination == r.Destination && s.stream == r.Stream })
+		if i < 0 {
+			i, sums = len(sums), append(sums, replays{destination: r.Destination, stream: r.Stream})
+		}
+		sums[i].running++
+		sums[i].pending += r.Pending
+	}
+	return sums
 }
 
 var ruleMetrics = []metric[RuleStatus]{
@@ -165,8 +229,10 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- commitSeconds
 	describe(ch, gatewayMetrics)
 	describe(ch, ingestMetrics)
+	describe(ch, violationMetrics)
 	describe(ch, streamMetrics)
 	describe(ch, destinationMetrics)
+	describe(ch, replayMetrics)
 	describe(ch, ruleMetrics)
 }
 
@@ -182,11 +248,17 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if st.Ingest != nil {
 		collect(ch, ingestMetrics, *st.Ingest)
 	}
+	for reason, n := range st.MQTT.Reasons {
+		collect(ch, violationMetrics, n, reason)
+	}
 	for _, s := range st.Streams {
 		collect(ch, streamMetrics, s, s.Name)
 	}
 	for _, d := range st.Destinations {
 		collect(ch, destinationMetrics, d, d.Name, d.Stream)
+	}
+	for _, r := range sumReplays(st.Replays) {
+		collect(ch, replayMetrics, r, r.destination, r.stream)
 	}
 	for _, r := range st.Rules {
 		collect(ch, ruleMetrics, r, r.Name, r.Stream)

@@ -40,8 +40,18 @@ type Status struct {
 	Streams      []StreamStatus      `json:"streams"`
 	Destinations []DestinationStatus `json:"destinations"`
 	Rules        []RuleStatus        `json:"rules"`
+	Replays      []ReplayStatus      `json:"replays"` // those that are not over
 	MQTT         MQTTStatus          `json:"mqtt"`
 	Ingest       *IngestStatus       `json:"ingest,omitempty"` // nil if nothing is taken over HTTP
+	Dead         DeadStatus          `json:"dead"`
+}
+
+// DeadStatus accounts for every dead letter since the store was created.
+type DeadStatus struct {
+	Open    uint64 `json:"open"`
+	Retried uint64 `json:"retried"` // and either delivered or dead again
+	Purged  uint64 `json:"purged"`
+	Lost    uint64 `json:"lost"` // open ones that the limits of the stream took
 }
 
 // StoreStatus describes the store and the disk under it.
@@ -67,13 +77,25 @@ type StreamStatus struct {
 	Next  uint64 `json:"next"`  // offset of the next event to come
 	Bytes int64  `json:"bytes"` // taken on disk
 	Max   int64  `json:"max"`   // bytes it may take
+	// MaxEvents is how many events it may hold; 0 if that does not matter.
+	MaxEvents uint64 `json:"max_events,omitempty"`
+	WhenFull  string `json:"when_full"` // drop_oldest, block or reject
 	// Keep is how long delivered events stay for replay.
 	Keep Seconds `json:"keep_seconds"`
-	// Of all events appended since the store was created, dropped are those
-	// that retention removed, and damaged those that could not be read back.
+	// Of all events appended since the store was created, removed are those
+	// that are not kept any more. Of these, dropped and expired are those that
+	// some destination had not taken, because the stream was full or they were
+	// too old. Damaged are those that could not be read back.
 	Appended uint64 `json:"appended"`
+	Removed  uint64 `json:"removed"`
 	Dropped  uint64 `json:"dropped"`
+	Expired  uint64 `json:"expired"`
 	Damaged  uint64 `json:"damaged"`
+	// Full says that sources are refused or wait now. Refused events are
+	// counted since the start; waiting are messages and requests now.
+	Full    bool   `json:"full"`
+	Refused uint64 `json:"refused"`
+	Waiting int    `json:"waiting"`
 }
 
 // Events is the number of events that the stream holds.
@@ -89,18 +111,23 @@ const (
 	Retrying DestinationState = "retrying" // the last attempt failed
 )
 
+// KindRemoved is the kind of a destination that is not configured any more.
+const KindRemoved = "none"
+
 // DestinationStatus describes one destination's cursor in one stream. A
 // destination that takes several streams has one of these for each.
 type DestinationStatus struct {
 	Name   string           `json:"name"`
-	Kind   string           `json:"kind"` // of its sink: http, file
+	Kind   string           `json:"kind"` // of its sink: http, file; KindRemoved
 	Stream string           `json:"stream"`
 	State  DestinationState `json:"state"`
 
 	Offset   uint64  `json:"offset"`              // of the last event settled
 	Lag      uint64  `json:"lag"`                 // events behind the head of the stream
-	LagBytes int64   `json:"lag_bytes,omitempty"` // on disk, where it is known
+	LagBytes int64   `json:"lag_bytes,omitempty"` // on disk, about
 	Oldest   Seconds `json:"oldest_seconds"`      // age of the oldest pending event
+	Retrying uint64  `json:"retrying,omitempty"`  // of the lag, dead letters that are tried again
+	Purged   uint64  `json:"purged,omitempty"`    // of the dead letters, those that were purged
 
 	LastError   string    `json:"last_error,omitempty"` // of the attempts below
 	Attempts    int       `json:"attempts"`             // failed in a row
@@ -117,9 +144,9 @@ type Ledger struct {
 	Appended       uint64 `json:"appended"`
 	Delivered      uint64 `json:"delivered"`
 	Filtered       uint64 `json:"filtered"`         // not selected by its topics
-	Expired        uint64 `json:"expired"`          // past their own expiry
-	Dropped        uint64 `json:"dropped"`          // removed by retention before delivery
-	Dead           uint64 `json:"dead"`             // dead letters
+	Expired        uint64 `json:"expired"`          // older than the stream keeps
+	Dropped        uint64 `json:"dropped"`          // removed before delivery because the stream was full
+	Dead           uint64 `json:"dead"`             // dead letters, unless they are tried again
 	Damaged        uint64 `json:"damaged"`          // unreadable in the store
 	SkippedAtStart uint64 `json:"skipped_at_start"` // older than the destination
 	Pending        uint64 `json:"pending"`
@@ -156,7 +183,15 @@ type MQTTStatus struct {
 	Received   uint64   `json:"received"`   // messages that clients published
 	Sent       uint64   `json:"sent"`       // messages sent to subscribers
 	Violations uint64   `json:"violations"` // of the protocol; each ended a connection
-	Refused    uint64   `json:"refused"`    // messages that were not taken, and not acknowledged
+	// Reasons are the violations by their reasons, those of MQTT 5.
+	Reasons  map[string]uint64 `json:"violation_reasons,omitempty"`
+	Refused  uint64            `json:"refused"`  // messages that were not taken, and not acknowledged
+	Sessions int               `json:"sessions"` // of clients, connected or not
+	Absent   int               `json:"absent"`   // sessions whose clients are away
+	Waiting  uint64            `json:"waiting"`  // messages in the log that wait for sessions
+	Dropped  uint64            `json:"dropped"`  // messages that a subscriber was away too long or too slow for
+	Expired  uint64            `json:"expired"`  // messages that expired before a subscriber could have them
+	Retained int               `json:"retained"` // topics with a retained message
 }
 
 // IngestStatus describes what comes in over HTTP.

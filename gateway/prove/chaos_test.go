@@ -147,7 +147,7 @@ func (k *chaos) rename() {
 
 // breakConfig shows the gateway a configuration with a mistake.
 func (k *chaos) breakConfig() {
-	if err := k.gateway.configure(k.config() + "destinatons: {}\n"); err != nil {
+	if err := k.gateway.configure(k.config() + "nonsense: {}\n"); err != nil {
 		k.t.Fatal(err)
 	}
 	k.gateway.cmd.Process.Signal(syscall.SIGHUP)

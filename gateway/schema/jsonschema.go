@@ -255,14 +255,17 @@ func join2(a, b string) string {
 	return a + " " + b
 }
 
-var ends = regexp.MustCompile(`[.!?:]$`)
+var (
+	ends      = regexp.MustCompile(`[.!?:]$`)
+	plainWord = regexp.MustCompile(`^[a-z]+[ ,;.]`) // not a value such as drop_oldest
+)
 
 // sentence begins a text with a capital letter and ends it with a dot.
 func sentence(text string) string {
 	if text == "" {
 		return ""
 	}
-	if len(text) > 1 && text[0] >= 'a' && text[0] <= 'z' && (text[1] < '0' || text[1] > '9') {
+	if plainWord.MatchString(text) {
 		text = string(text[0]-'a'+'A') + text[1:]
 	}
 	if !ends.MatchString(text) {

@@ -116,7 +116,10 @@ type comment struct {
 	list    bool   // the example is a list
 }
 
-var tableRow = regexp.MustCompile(`^([a-z_0-9]+)\s{2,}(\S.*)$`)
+var (
+	tableRow  = regexp.MustCompile(`^([a-z_0-9]+)\s{2,}(\S.*)$`) // the first
+	tightRows = regexp.MustCompile(`^([a-z_0-9]+)\s+(\S.*)$`)
+)
 
 func parseComment(lines []string) comment {
 	c := comment{table: map[string]string{}}
@@ -137,7 +140,7 @@ func parseComment(lines []string) comment {
 		case tableRow.MatchString(rows[0]):
 			key := ""
 			for _, row := range rows {
-				if m := tableRow.FindStringSubmatch(row); m != nil {
+				if m := tightRows.FindStringSubmatch(row); m != nil {
 					key = m[1]
 					row = m[2]
 				}
