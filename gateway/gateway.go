@@ -185,6 +185,7 @@ func (g *Gateway) start() error {
 
 func (g *Gateway) startOps(cfg *Config) error {
 	g.ops = ops.NewServer(g, g.logger)
+	g.ops.ShowDevices(g)
 	g.control = ops.SocketPath(cfg.Store.Path)
 	control, err := ops.ListenControl(g.control)
 	if err != nil {

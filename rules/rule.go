@@ -75,7 +75,7 @@ type rule struct {
 // aggregation is the window part of a rule.
 type aggregation struct {
 	mark   window.Watermark
-	window window.Window
+	window *window.Window
 	inputs []input
 	row    []window.Value
 	names  [][]byte // keys of the payload unless the rule names fields
@@ -197,8 +197,15 @@ func (c *ruleCompiler) compile() {
 			r.win.inputs = append(r.win.inputs, input{program: c.program(e), numeric: e.want == number})
 		}
 		r.win.names = c.paneFields()
-		if len(c.errs) == 0 {
-			r.win.window = window.NewTumbling(time.Duration(w.Tumbling), w.MaxKeys, columns)
+		if len(c.errs) == 0 && w.Tumbling > 0 {
+			win, err := window.New(window.Config{
+				Assign: window.Tumbling{Size: time.Duration(w.Tumbling)}, MaxKeys: w.MaxKeys,
+				Expire: defaultExpire, InOrder: sp.Time == nil,
+			}, columns)
+			if err != nil {
+				c.errs = append(c.errs, sp.section.Errorf("window", "%v", err))
+			}
+			r.win.window = win
 		}
 	}
 }
@@ -277,12 +284,9 @@ func (c *ruleCompiler) aggregates(s *scope) ([]*expression, []window.Aggregate) 
 			c.errs = append(c.errs, err)
 			continue
 		}
-		a := window.Aggregate{Op: col.op, Input: -1}
+		a := window.Aggregate{Func: col.fn, Input: -1, Params: col.params}
 		if arg != nil {
-			want := anything
-			if col.op.Numeric() {
-				want = number
-			}
+			want := [...]kind{window.Numbers: number, window.Truths: truth, window.Anything: anything}[col.fn.Input]
 			text := arg.String()
 			for j, e := range inputs {
 				if e.want == want && e.text == text {
@@ -326,10 +330,16 @@ func (c *ruleCompiler) paneScope(inputs []*expression, columns []window.Aggregat
 	f := c.rule.frame
 	s := &scope{frame: f, names: map[string]*name{}}
 	for i, col := range c.sp.columns {
-		k := number
-		if len(columns) < len(c.sp.columns) {
-			k = anything // some are wrong
-		} else if col.op == window.First || col.op == window.Last {
+		k := anything
+		switch {
+		case len(columns) < len(c.sp.columns): // some are wrong
+		case col.fn.Result == window.Number:
+			k = number
+		case col.fn.Result == window.List:
+			k = list
+		case col.fn.Result == window.Record:
+			k = mapping
+		default:
 			if k = inputs[columns[i].Input].term.kindNow(); k > truth {
 				k = anything
 			}
@@ -352,7 +362,7 @@ var countCall = regexp.MustCompile(`^\s*count\s*\(\s*\)\s*$`)
 // parseAggregate takes a column like avg(x) apart.
 func parseAggregate(col *column) (tree *parser.Tree, arg ast.Node, err *config.Error) {
 	if countCall.MatchString(col.source.Text) {
-		col.op = window.Count
+		col.fn, _ = window.Lookup("count")
 		return nil, nil, nil
 	}
 	if tree, err = parse(col.source); err != nil {
@@ -368,23 +378,53 @@ func parseAggregate(col *column) (tree *parser.Tree, arg ast.Node, err *config.E
 		function, args = calleeName(x), x.Arguments
 	default:
 		return nil, nil, col.source.At(0, len(col.source.Text),
-			"an aggregate is one of %s(x) or count(); calculate with aggregates in emit.fields", strings.Join(window.Ops[1:], "(x), "))
+			"an aggregate is a call of one of %s; calculate with aggregates in emit.fields", strings.Join(aggregateNames(), ", "))
 	}
-	for op, known := range window.Ops {
-		if known == function {
-			col.op = window.Op(op)
-		}
-	}
+	fn, known := window.Lookup(function)
 	switch {
-	case col.op == window.Count && function == "count":
-		return nil, nil, errorAt(col.source, at, "count() counts events and takes nothing; select events with where")
-	case col.op == window.Count:
+	case !known:
 		return nil, nil, errorAt(col.source, at, "%q is not an aggregate%s; known are %s", function,
-			didYouMean(function, window.Ops[:]), strings.Join(window.Ops[:], ", "))
-	case len(args) != 1:
-		return nil, nil, errorAt(col.source, at, "%s takes one expression, as in %s(temperature)", function, function)
+			didYouMean(function, aggregateNames()), strings.Join(aggregateNames(), ", "))
+	case fn.Input == window.NoInput:
+		return nil, nil, errorAt(col.source, at, "count() counts events and takes nothing; select events with where or use count_if")
+	case len(args) == 0:
+		return nil, nil, errorAt(col.source, at, "%s takes an expression, as in %s", function, fn.Signature())
 	}
+	col.params = nil // a spec is compiled once for each engine
+	for _, arg := range args[1:] {
+		f, ok := constant(arg)
+		if !ok {
+			return nil, nil, errorAt(col.source, arg.Location(), "what follows the expression must be numbers, as in %s", fn.Signature())
+		}
+		col.params = append(col.params, f)
+	}
+	if _, wrong := fn.Check(col.params); wrong != nil {
+		return nil, nil, errorAt(col.source, at, "%v", wrong)
+	}
+	col.fn = fn
 	return tree, args[0], nil
+}
+
+func aggregateNames() []string {
+	var names []string
+	for _, f := range window.Functions {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// constant returns the value of a number that is written out.
+func constant(n ast.Node) (float64, bool) {
+	switch x := n.(type) {
+	case *ast.IntegerNode:
+		return float64(x.Value), true
+	case *ast.FloatNode:
+		return x.Value, true
+	case *ast.UnaryNode:
+		f, ok := constant(x.Node)
+		return -f, ok && x.Operator == "-"
+	}
+	return 0, false
 }
 
 // fail counts a failure and reports it.

@@ -60,13 +60,15 @@ type emitSpec struct {
 type column struct {
 	name   string
 	source config.Expr
-	op     window.Op // of an aggregate
+	fn     *window.Function // of an aggregate
+	params []float64
 }
 
 const (
 	defaultIdle    = 5 * time.Second // of windows by event time
 	defaultMaxKeys = 10000
-	maxOpen        = 100 // windows open side by side because of grace
+	defaultExpire  = 24 * time.Hour // of keys that fall silent
+	maxOpen        = 100            // windows open side by side because of grace
 )
 
 // paneNames are what expressions about a pane know besides the aggregates.

@@ -13,7 +13,7 @@ import (
 // length in front.
 const (
 	snapshotMagic   = "HFRS"
-	snapshotVersion = 1
+	snapshotVersion = 2 // 1 was before windows other than tumbling
 	maxSnapshot     = 1 << 30
 )
 

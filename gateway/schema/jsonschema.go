@@ -205,9 +205,11 @@ func (g *generator) scalar(s *config.Shape) object {
 	if s.OneOf != nil {
 		var values []any
 		for _, v := range s.OneOf {
-			if s.Form == config.IntegerForm || s.Form == config.NumberForm {
-				values = append(values, json.Number(v))
-			} else {
+			number := json.Valid([]byte(v)) && v[0] != '"'
+			if number {
+				values = append(values, json.Number(v)) // text too may be written without quotes
+			}
+			if !number || s.Form == config.TextForm || s.Form == config.WordForm {
 				values = append(values, v)
 			}
 		}

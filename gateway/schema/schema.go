@@ -37,7 +37,31 @@ func New(parts gateway.Parts, reference gateway.Document) (*Schema, error) {
 		}
 		d.texts(s.Shape, d.root, nil, s.texts)
 	}
+	s.share()
 	return s, nil
+}
+
+// share gives keys of a kind that nothing is said about the text of the same
+// key of another kind: drivers share many.
+func (s *Schema) share() {
+	type same struct{ root, key, min, max, oneof, form string }
+	of := func(k Key) same {
+		root, _, _ := strings.Cut(k.Path, ".")
+		sh := k.Shape
+		return same{root, k.Key, sh.Min, sh.Max, strings.Join(sh.OneOf, "|"), fmt.Sprint(sh.Form)}
+	}
+	said := map[same]*Text{}
+	all := s.Keys()
+	for _, k := range all {
+		if t := s.texts[k.Field]; t != nil && t.Text != "" && said[of(k)] == nil {
+			said[of(k)] = t
+		}
+	}
+	for _, k := range all {
+		if t := said[of(k)]; t != nil && len(k.Cases) > 0 && (s.texts[k.Field] == nil || s.texts[k.Field].Text == "") {
+			s.texts[k.Field] = &Text{Text: t.Text, Default: t.Default, Example: k.Example}
+		}
+	}
 }
 
 // Rule is the shape of one rule.
