@@ -28,6 +28,10 @@ func (c *cursor) Next(ctx context.Context, l forward.Limits) (forward.Batch, err
 }
 
 func (c *cursor) Commit(ctx context.Context, n int, o forward.Outcome) error {
+	return c.cursor.Commit(ctx, n, c.outcome(o))
+}
+
+func (c *cursor) outcome(o forward.Outcome) storage.Outcome {
 	out := storage.Outcome{Delivered: o.Delivered, Filtered: o.Filtered}
 	if len(o.Dead) > 0 {
 		out.Stream = c.log.Stream(streamDead)
@@ -36,7 +40,7 @@ func (c *cursor) Commit(ctx context.Context, n int, o forward.Outcome) error {
 			out.Dead[i] = deadLetter(&o.Dead[i], c.log.Gateway(), c.stream.Name(), c.destination)
 		}
 	}
-	return c.cursor.Commit(ctx, n, out)
+	return out
 }
 
 // destination is a configured destination at work: one sink, and a forwarder
@@ -46,7 +50,8 @@ type destination struct {
 	sink       forward.Sink
 	cursors    []*storage.Cursor
 	forwarders []*forward.Forwarder
-	source     forward.Source // what brings events back; nil if nothing does
+	retries    []*forward.Forwarder // of dead letters that are tried again, as forwarders
+	source     forward.Source       // what brings events back; nil if nothing does
 	intake     forward.Intake
 
 	stop    context.CancelFunc
@@ -61,9 +66,7 @@ func newDestination(log *storage.Log, c DestinationConfig, in forward.Intake, gr
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", c.Name, err)
 	}
-	if len(c.From) > 1 {
-		sink = shared(sink)
-	}
+	sink = shared(sink)
 	d := &destination{config: c, sink: sink, intake: in}
 	if c.NewSource != nil {
 		if d.source, err = c.NewSource(); err != nil {
@@ -81,9 +84,12 @@ func newDestination(log *storage.Log, c DestinationConfig, in forward.Intake, gr
 			cur.Select(func(topic string) bool { return event.MatchAny(topics, topic) })
 		}
 		d.cursors = append(d.cursors, cur)
-		d.forwarders = append(d.forwarders, forward.New(&cursor{log, s, cur, c.Name}, sink, forward.Options{
+		o := forward.Options{
 			Name: c.Name, Topics: selective(c.Topics), Timeout: c.Timeout, Grace: grace, Logger: logger, Limits: c.Batch,
-		}))
+		}
+		live := cursor{log, s, cur, c.Name}
+		d.forwarders = append(d.forwarders, forward.New(&live, sink, o))
+		d.retries = append(d.retries, forward.New(newRetries(live), sink, o))
 	}
 	return d, nil
 }
@@ -109,7 +115,7 @@ func (d *destination) start(fail func(error)) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	d.stop = stop
-	for _, f := range d.forwarders {
+	for _, f := range slices.Concat(d.forwarders, d.retries) {
 		d.running.Go(func() {
 			if err := f.Run(ctx); err != nil && !errors.Is(err, storage.ErrClosed) {
 				fail(err)

@@ -65,6 +65,7 @@ type Gateway struct {
 	processors   map[string]*runningProcessor
 	destinations map[string]*destination
 	devices      *runningDevices
+	verifier     *verifier
 }
 
 type runningProcessor struct {
@@ -93,6 +94,7 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.verifier = newVerifier(g.log)
 	if r := g.log.Report(); r.NewEpoch != "" {
 		o.Logger.Warn("the store has a new epoch: its events from now on have new identities", "why", r.NewEpoch)
 	}
@@ -121,13 +123,19 @@ func (g *Gateway) openBroker(cfg *Config) error {
 func streamOptions(cfg *Config) []storage.StreamOptions {
 	var all []storage.StreamOptions
 	for _, s := range cfg.Streams {
-		all = append(all, storage.StreamOptions{Name: s.Name, Max: s.Max, MaxAge: s.MaxAge, Keep: s.Keep})
+		all = append(all, storage.StreamOptions{
+			Name: s.Name, Max: s.Max, Share: s.Share, MaxEvents: s.MaxEvents, MaxAge: s.MaxAge, Keep: s.Keep,
+			WhenFull: s.WhenFull, Letters: s.Name == streamDead,
+		})
 	}
 	return all
 }
 
 // Ready returns a channel that is closed once everything runs and the listeners are open.
 func (g *Gateway) Ready() <-chan struct{} { return g.ready }
+
+// Commits returns what the committer has done since New.
+func (g *Gateway) Commits() storage.Stats { return g.log.Stats() }
 
 // Run starts everything, and stops it when ctx ends: sources first, then what
 // is under way is committed, rules write their checkpoints, forwarders finish
@@ -280,10 +288,12 @@ func (g *Gateway) stop() error {
 		errs = append(errs, g.ops.Close(ctx))
 		cancel()
 	}
+	g.verifier.close()
+	// First those who wait for room in a full stream: nobody might ever make it.
+	g.stopIntake()
 	g.stopDevices()
 	g.stopIngest()
 	g.broker.StopIntake()
-	g.stopIntake()
 	// What was taken is acknowledged before the connections go.
 	flush, cancel := context.WithTimeout(context.Background(), g.config.Load().ShutdownTimeout)
 	if err := g.log.Flush(flush); err != nil && g.log.Err() == nil {

@@ -44,8 +44,73 @@ func (in *intake) streamOf(topic string) *storage.Stream {
 
 // emit is broker.Options.Emit.
 func (in *intake) emit(b broker.Batch, done func(error)) error {
-	o := storage.AppendOptions{Hurry: b.Hurry, Peers: b.Peers, Client: b.Client, Hold: b.Hold}
-	return refused(in.log.Append(in.ctx, in.split(b.Events), o, func(err error) { done(refused(err)) }))
+	o := storage.AppendOptions{Hurry: b.Hurry, Peers: b.Peers, Client: b.Client, Hold: b.Hold, Gone: b.Gone}
+	finish := func(err error) { done(refused(err)) }
+	if in.refuses() {
+		if some := in.part(&b); some != nil {
+			o.Hold = b.Hold
+			finish = func(err error) {
+				if err == nil {
+					done(some)
+					return
+				}
+				done(refused(err)) // then all of it
+			}
+		}
+	}
+	return refused(in.log.Append(in.ctx, in.split(b.Events), o, finish))
+}
+
+// refuses reports whether one of the streams does so now.
+func (in *intake) refuses() bool {
+	if in.events.Refuses() {
+		return true
+	}
+	for i := range in.claims {
+		if in.claims[i].stream.Refuses() {
+			return true
+		}
+	}
+	return false
+}
+
+// part leaves in the batch what is for streams that have room, and returns the
+// error that tells of the others. It returns nil, and the batch as it was, if
+// there is nothing to tell apart.
+func (in *intake) part(b *broker.Batch) *broker.PartialError {
+	full := map[*storage.Stream]bool{}
+	kept, some := broker.Batch{}, &broker.PartialError{}
+	counts := map[*storage.Stream]int{}
+	held := 0
+	for i := range b.Events {
+		e := &b.Events[i]
+		s := in.streamOf(e.Topic)
+		if _, known := full[s]; !known {
+			full[s] = s.Refuses()
+		}
+		holds := e.QoS == 2 && held < len(b.Hold)
+		if full[s] {
+			some.Refused = append(some.Refused, i)
+			counts[s]++
+		} else {
+			kept.Events = append(kept.Events, *e)
+			if holds {
+				kept.Hold = append(kept.Hold, b.Hold[held])
+			}
+		}
+		if holds {
+			held++
+		}
+	}
+	if len(some.Refused) == 0 || len(kept.Events) == 0 {
+		return nil
+	}
+	for s, n := range counts {
+		s.CountRefused(n)
+	}
+	some.Err = errors.Join(broker.ErrRefused, storage.ErrStreamFull)
+	b.Events, b.Hold = kept.Events, kept.Hold
+	return some
 }
 
 // split groups the events by stream; their order within each is kept.
@@ -70,7 +135,7 @@ next:
 
 // refused tells the broker which errors are no fault of the client.
 func refused(err error) error {
-	if errors.Is(err, storage.ErrFull) {
+	if errors.Is(err, storage.ErrFull) || errors.Is(err, storage.ErrStreamFull) {
 		return errors.Join(broker.ErrRefused, err)
 	}
 	return err

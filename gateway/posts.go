@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
+	"holdfast/gateway/broker"
 	"holdfast/gateway/event"
 	"holdfast/gateway/ingest"
 	"holdfast/storage"
@@ -37,7 +39,20 @@ func (g *Gateway) startIngest(cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("ingest.listen: %w; choose another address, or off", err)
 	}
+	if t := cfg.Ingest.TLS; t != nil {
+		if l, err = encrypted(l, *t, g.logger); err != nil {
+			return fmt.Errorf("ingest.tls: %w", err)
+		}
+	}
 	return g.ingest.Start(l)
+}
+
+func encrypted(l net.Listener, t broker.TLS, log *slog.Logger) (net.Listener, error) {
+	over, err := t.Encrypt(l, log)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return over, nil
 }
 
 func (g *Gateway) stopIngest() {
@@ -62,10 +77,13 @@ func (in *intake) posts(ctx context.Context, events []event.Event, done func(err
 	return posted(in.log.Append(ctx, in.split(events), o, func(err error) { done(posted(err)) }))
 }
 
-// posted tells the server which errors mean that the disk is full.
+// posted tells the server which errors mean that there is no room.
 func posted(err error) error {
-	if errors.Is(err, storage.ErrFull) {
-		return errors.Join(ingest.ErrFull, err)
+	switch {
+	case errors.Is(err, storage.ErrFull):
+		return fmt.Errorf("%w: the disk of the gateway is full", ingest.ErrFull)
+	case errors.Is(err, storage.ErrStreamFull):
+		return fmt.Errorf("%w: %w", ingest.ErrFull, err)
 	}
 	return err
 }

@@ -311,9 +311,7 @@ func (p *processor) commit(outputs []rules.Output, failures []rules.Failure, cov
 	}
 	for i := range failures {
 		f := &failures[i]
-		add(streamDead, deadEvent(&f.Event, p.gateway, p.stream.Name(), letter{
-			rule: f.Rule, reason: "rule_failed", err: f.Err.Error(), attempts: 1, first: f.Event.Received, last: p.log.Now(),
-		}))
+		add(streamDead, ruleLetter(f, p.gateway, p.stream.Name(), p.log.Now()))
 	}
 	p.room <- struct{}{}
 	p.pending.Add(1)

@@ -13,6 +13,7 @@ import (
 // runningDevices are the devices of one configuration at work.
 type runningDevices struct {
 	*devices.Set
+	stop context.CancelFunc // what waits for the log
 	done chan struct{}
 }
 
@@ -26,8 +27,10 @@ func (g *Gateway) startDevices(cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("devices: %w", err)
 	}
-	r := &runningDevices{set, make(chan struct{})}
-	in := newIntake(g.intake, g.log, cfg.Streams)
+	// A device may wait for room in a full stream when it is to stop.
+	ctx, stop := context.WithCancel(g.intake)
+	r := &runningDevices{set, stop, make(chan struct{})}
+	in := newIntake(ctx, g.log, cfg.Streams)
 	g.mu.Lock()
 	g.devices = r
 	g.mu.Unlock()
@@ -52,6 +55,7 @@ func (g *Gateway) stopDevices() {
 	g.devices = nil
 	g.mu.Unlock()
 	if r != nil {
+		r.stop()
 		r.Close()
 		<-r.done
 	}

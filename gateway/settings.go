@@ -17,6 +17,7 @@ import (
 	"holdfast/gateway/event"
 	"holdfast/gateway/forward"
 	"holdfast/rules"
+	"holdfast/storage"
 )
 
 // Config is everything a gateway is told, checked and with the defaults
@@ -48,11 +49,14 @@ type StoreConfig struct {
 
 // StreamConfig are the topics and limits of one stream.
 type StreamConfig struct {
-	Name   string
-	Topics []string      // filters of what it takes in; the first stream that matches has the event
-	Max    int64         // bytes on disk
-	Keep   time.Duration // for delivered events
-	MaxAge time.Duration // for all events; 0 means no limit
+	Name      string
+	Topics    []string       // filters of what it takes in; the first stream that matches has the event
+	Max       int64          // bytes on disk; 0 means what Share says
+	Share     float64        // of the file system, between 0 and 1; 0 means no limit
+	MaxEvents uint64         // 0 means no limit
+	Keep      time.Duration  // for delivered events
+	MaxAge    time.Duration  // for all events; 0 means no limit
+	WhenFull  storage.Policy // what becomes of new events then
 }
 
 // HTTPConfig are the settings of health and metrics.
@@ -125,11 +129,13 @@ type storeSettings struct {
 }
 
 type streamSettings struct {
-	Topics   []string        `config:"topics"`
-	Max      config.Size     `config:"max,min=4MiB"`
-	Keep     config.Duration `config:"keep"`
-	MaxAge   config.Duration `config:"max_age"`
-	WhenFull string          `config:"when_full"`
+	Topics    []string        `config:"topics"`
+	Max       config.Size     `config:"max,min=4MiB"`
+	Share     config.Percent  `config:"share"`
+	MaxEvents uint64          `config:"max_events"`
+	Keep      config.Duration `config:"keep"`
+	MaxAge    config.Duration `config:"max_age"`
+	WhenFull  string          `config:"when_full,oneof=drop_oldest|block|reject"`
 }
 
 type httpSettings struct {
@@ -258,52 +264,6 @@ func loopback(addr string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-func (l *loader) streams(sections config.Named) {
-	events := StreamConfig{Name: streamEvents, Max: 1 << 30, Keep: 24 * time.Hour}
-	if l.total > 0 {
-		events.Max = 512 << 20
-	}
-	l.c.Streams = []StreamConfig{
-		events,
-		{Name: streamAlerts, Max: 64 << 20, Keep: 7 * 24 * time.Hour},
-		{Name: streamDead, Max: 64 << 20, Keep: 7 * 24 * time.Hour},
-	}
-	for _, s := range sections {
-		stream := l.stream(s.Name())
-		if stream == nil {
-			if !validName(s.Name()) {
-				l.errs.Add(s.Errorf("", "%q cannot name a stream; %s", s.Name(), nameRule))
-			}
-			l.c.Streams = append(l.c.Streams, newStream(s.Name()))
-			stream = &l.c.Streams[len(l.c.Streams)-1]
-		}
-		set := streamSettings{
-			Max: config.Size(stream.Max), Keep: config.Duration(stream.Keep), MaxAge: config.Duration(stream.MaxAge),
-			WhenFull: "drop_oldest",
-		}
-		l.errs.Add(s.Decode(&set))
-		switch set.WhenFull {
-		case "drop_oldest":
-		case "block", "reject":
-			l.errs.Add(s.Errorf("when_full", "%s comes with a later version; this one knows drop_oldest", set.WhenFull))
-		default:
-			l.errs.Add(s.Errorf("when_full", "%q is not known; it must be drop_oldest", set.WhenFull))
-		}
-		l.filters(s, set.Topics)
-		if s.Has("topics") && (stream.Name == streamEvents || stream.Name == streamDead) {
-			l.errs.Add(s.Errorf("topics", "the stream %s cannot choose topics; events takes all that no other stream claims", stream.Name))
-		}
-		*stream = StreamConfig{
-			Name: stream.Name, Topics: set.Topics, Max: int64(set.Max), Keep: set.Keep.Std(), MaxAge: set.MaxAge.Std(),
-		}
-	}
-}
-
-// newStream has the limits of a stream about which nothing was said.
-func newStream(name string) StreamConfig {
-	return StreamConfig{Name: name, Max: 64 << 20, Keep: 24 * time.Hour}
-}
-
 func (l *loader) stream(name string) *StreamConfig {
 	i := slices.IndexFunc(l.c.Streams, func(s StreamConfig) bool { return s.Name == name })
 	if i < 0 {
@@ -348,7 +308,11 @@ func (l *loader) filters(s *config.Section, filters []string) {
 func (l *loader) bound() {
 	var sum int64
 	for _, s := range l.c.Streams {
-		sum += min(s.Max, 1<<50)
+		most := s.Max
+		if most == 0 {
+			most = 1 << 50 // a share of a disk of any size
+		}
+		sum += min(most, 1<<50)
 	}
 	if l.total > 0 && sum > int64(l.total) {
 		l.errorf("streams", "the streams may take %v together; a 32-bit system has room for %v: lower max of some", config.Size(sum), l.total)

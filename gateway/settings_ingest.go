@@ -3,6 +3,7 @@ package gateway
 import (
 	"slices"
 
+	"holdfast/gateway/broker"
 	"holdfast/gateway/config"
 	"holdfast/gateway/ingest"
 )
@@ -14,11 +15,19 @@ type IngestConfig struct {
 	MaxBody   int                      // bytes of a request, uncompressed
 	MaxEvents int                      // events of a request
 	MaxConns  int
+	TLS       *broker.TLS // nil: not encrypted
+}
+
+// fixed are the settings that take effect at the start only.
+func (c IngestConfig) fixed() IngestConfig {
+	c.Tokens = nil
+	return c
 }
 
 type ingestSettings struct {
 	Listen    string       `config:"listen"`
 	Tokens    config.Named `config:"tokens"`
+	TLS       *tlsSettings `config:"tls"`
 	MaxBody   config.Size  `config:"max_body,min=1KiB,max=8MiB"`
 	MaxEvents int          `config:"max_events,min=1,max=10000"`
 	MaxConns  int          `config:"max_connections,min=1"`
@@ -34,6 +43,14 @@ func (l *loader) ingest(s *config.Section) {
 	l.c.Ingest = IngestConfig{
 		Listen: l.address("ingest.listen", set.Listen), Tokens: l.tokens(set.Tokens),
 		MaxBody: int(set.MaxBody), MaxEvents: set.MaxEvents, MaxConns: set.MaxConns,
+	}
+	if t := s.Child("tls"); t != nil {
+		l.c.Ingest.TLS = l.tls(t, set.TLS)
+		for _, key := range []string{"client_ca", "client_cert", "user_from"} {
+			if t.Has(key) {
+				l.errs.Add(t.Errorf(key, "ingest knows senders by their token; %s is for mqtt.listen", key))
+			}
+		}
 	}
 	if addr := l.c.Ingest.Listen; addr != "" && !loopback(addr) && len(set.Tokens) == 0 {
 		l.errs.Add(s.Errorf("listen", "other machines can reach %s: name those who may send, with tokens: {plc-1: \"${file:PATH}\"}", addr))

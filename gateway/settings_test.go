@@ -91,7 +91,7 @@ func TestAnEmptyFileMeansTheDefaults(t *testing.T) {
 		Streams: []StreamConfig{
 			{Name: "events", Max: 1 << 30, Keep: day},
 			{Name: "alerts", Max: 64 << 20, Keep: 7 * day},
-			{Name: "dead", Max: 64 << 20, Keep: 7 * day},
+			{Name: "dead", Max: 64 << 20, MaxAge: 30 * day},
 		},
 		MQTT:            MQTTConfig{Listen: []broker.Listener{{Address: "127.0.0.1:1883"}}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024},
 		HTTP:            HTTPConfig{Listen: "127.0.0.1:8480"},

@@ -26,20 +26,26 @@ func (g *Gateway) Status() ops.Status {
 	}
 	g.storeStatus(&st, cfg)
 	g.mqttStatus(&st)
+	if g.ingest != nil {
+		s := g.ingest.Stats()
+		st.Ingest = &ops.IngestStatus{Listen: g.ingest.Addr(), Events: s.Events, Invalid: s.Invalid, Unauthorized: s.Unauthorized, Refused: s.Refused}
+	}
 	next := map[string]uint64{}
 	for _, s := range g.log.Streams() {
 		in := s.Status()
 		next[in.Name] = in.Next
 		st.Streams = append(st.Streams, ops.StreamStatus{
 			Name: in.Name, First: in.First, Next: in.Next, Bytes: int64(in.Bytes), Max: in.Max, Keep: ops.Seconds(in.Keep),
-			Appended: in.Next - 1 - in.Gap, Dropped: in.First - 1 - min(in.Gap, in.First-1), Damaged: in.Damaged,
+			MaxEvents: in.MaxEvents, WhenFull: policyName(in.Policy),
+			Appended: in.Next - 1 - in.Gap, Removed: in.First - 1 - min(in.Gap, in.First-1), Dropped: in.Dropped, Expired: in.Expired, Damaged: in.Damaged,
+			Full: in.Full, Refused: in.Refused, Waiting: in.Waiting,
 		})
-		if in.Max > 0 && int64(in.Bytes) >= in.Max/10*8 {
-			for name, c := range s.Cursors() {
-				if c.Attached && c.Pending > 0 && c.Next < in.First+(in.Next-in.First)/2 {
-					st.Degrade(fmt.Sprintf("stream %s is %d %% full and destination %s is %d events behind: the oldest will be dropped", in.Name, int64(in.Bytes)*100/in.Max, name, c.Pending))
-				}
-			}
+		if reason := fullness(&in, s.Cursors()); reason != "" {
+			st.Degrade(reason)
+		}
+		if in.Name == streamDead {
+			l := in.Letters
+			st.Dead = ops.DeadStatus{Open: l.Open, Retried: l.Retried, Purged: l.Purged, Lost: l.Lost}
 		}
 	}
 	g.mu.Lock()
@@ -48,7 +54,7 @@ func (g *Gateway) Status() ops.Status {
 		for _, c := range sortedCursors(s) {
 			d := ops.DestinationStatus{
 				Name: c.Name, Stream: s.Name(), Kind: "none", State: ops.Idle,
-				Offset: c.Next - 1, Lag: c.Pending,
+				Offset: c.Next - 1, Lag: c.Pending, LagBytes: int64(c.Bytes), Retrying: c.Retrying, Purged: c.Purged,
 				Ledger: ops.Ledger{
 					Appended: c.Appended, Delivered: c.Ledger.Delivered, Filtered: c.Ledger.Filtered, Expired: c.Ledger.Expired,
 					Dropped: c.Ledger.Dropped, Dead: c.Ledger.Dead, Damaged: c.Ledger.Damaged,
@@ -98,6 +104,9 @@ func (g *Gateway) storeStatus(st *ops.Status, cfg *Config) {
 	if s.Full {
 		st.Degrade(fmt.Sprintf("the disk is full: %d MiB are free in %s and sources are refused; make room or lower max of the streams", s.Free>>20, cfg.Store.Path))
 	}
+	if reason := g.diskWatermark(s.Free); reason != "" && !s.Full {
+		st.Degrade(reason)
+	}
 	if r := g.log.Report(); r.SetAside != "" {
 		st.Degrade("a damaged store was set aside in " + r.SetAside)
 	}
@@ -146,6 +155,15 @@ func (g *Gateway) forwarderStatus(d *ops.DestinationStatus, st *ops.Status) {
 			continue
 		}
 		f := run.forwarders[i].Status()
+		again := run.retries[i].Status()
+		last := f.LastSuccess
+		if again.LastSuccess.After(last) {
+			last = again.LastSuccess
+		}
+		if again.State != forward.Idle && f.State == forward.Idle {
+			f = again
+		}
+		f.LastSuccess = last
 		d.LastError, d.Attempts, d.NextAttempt, d.LastSuccess = f.Err, f.Attempts, f.NextAttempt, f.LastSuccess
 		switch f.State {
 		case forward.Sending:

@@ -31,24 +31,37 @@ type AppendOptions struct {
 	// events, in the same transaction.
 	Client string
 	Hold   []uint16
+	// Gone, if not nil, is closed when the source is over; an append that waits
+	// for a full stream then gives up with ErrClosed.
+	Gone <-chan struct{}
 }
 
 // Append adds events from outside to the log. It blocks while too much waits
 // for the disk, and returns an error only if nothing was taken; done is then
 // never called. Otherwise the events belong to the log, and done is called
-// once, in the order of the appends, on the committer's goroutine: with nil
-// when everything is on disk, with ErrFull when the disk had no room, or with
-// an error that wraps ErrFailed. Everything in one call is committed as a whole.
+// once, in the order of the appends, by whoever commits them, which for an
+// append in a hurry may be Append itself: with nil when everything is on disk,
+// with ErrFull when the disk had no room, with an error that wraps
+// ErrStreamFull when one of the streams refuses, or with an error that wraps
+// ErrFailed. Everything in one call is committed as a whole. Append blocks as
+// long as one of the streams is full and has the policy Block.
 func (l *Log) Append(ctx context.Context, appends []Append, o AppendOptions, done func(error)) error {
 	r := &request{source: true, hurry: o.Hurry, peers: o.Peers, done: done}
 	r.appends = make([]appendTo, len(appends))
 	for i, a := range appends {
-		r.appends[i] = appendTo{a.Stream, a.Events}
+		r.appends[i] = appendTo{stream: a.Stream, events: a.Events}
 	}
 	for _, id := range o.Hold {
 		r.sets = append(r.sets, keyValue{heldKey(o.Client, id), []byte{}})
 	}
-	return l.submit(ctx, r)
+	if err := l.enter(ctx, r, o.Gone); err != nil {
+		return err
+	}
+	err := l.submit(ctx, r)
+	if err != nil {
+		r.leave()
+	}
+	return err
 }
 
 // Flush returns when everything appended before is on disk and every done has
@@ -60,6 +73,16 @@ func (l *Log) Flush(ctx context.Context) error {
 func (l *Log) submit(ctx context.Context, r *request) error {
 	if err := l.Err(); err != nil {
 		return err
+	}
+	// Whoever waits for nobody else commits by himself, which saves the waking
+	// of the committer.
+	if r.source && r.hurry && r.peers <= 1 {
+		if batch := l.queue.putFirst(r, l.stamp); batch != nil {
+			l.commit.run(batch)
+			l.stats.direct.Add(1)
+			l.queue.release(l.overfull())
+			return nil
+		}
 	}
 	return l.queue.put(ctx, r, l.stamp)
 }
@@ -94,19 +117,19 @@ func (l *Log) submitAndWait(ctx context.Context, r *request) error {
 	}
 }
 
-// commitLoop is the one committer.
+// commitLoop is the one committer, but for appends that go to the disk at once.
 func (l *Log) commitLoop() {
 	defer l.committer.Done()
-	c := &commit{log: l}
+	c := &l.commit
 	tick := time.NewTicker(cursorDelay)
 	defer tick.Stop()
-	var last, kept time.Time
-	for {
+	var kept time.Time
+	for ; ; l.queue.release(false) {
 		idle := tick.C
 		if l.collecting {
 			idle = always
 		}
-		batch, done := l.queue.take(last.Add(l.opt.Linger), idle)
+		batch, done := l.queue.take(l.opt.Linger, idle)
 		if l.Err() != nil {
 			l.collecting = false
 			l.refuse(batch, l.Err())
@@ -116,9 +139,8 @@ func (l *Log) commitLoop() {
 			continue
 		}
 		if len(batch) > 0 {
-			last = time.Now()
 			c.run(batch)
-		} else if !l.collecting {
+		} else if !l.collecting || done {
 			c.run(nil) // cursors that have moved
 		}
 		if now := time.Now(); now.Sub(kept) >= time.Second {
@@ -154,6 +176,7 @@ func (l *Log) upkeep() {
 	l.space.keepBallast()
 	l.maps.advise(l.opt.Dir)
 	l.allocate()
+	l.limitShares()
 	l.writePositionsNowAndThen()
 }
 
@@ -176,6 +199,7 @@ type writing struct {
 	stream  *Stream
 	events  []appendTo
 	limit   uint64    // bytes after which a segment ends
+	count   uint64    // and events, if not 0
 	segment segment   // the active segment as it will be
 	sealed  []segment // segments that end with this transaction
 }
@@ -202,7 +226,7 @@ func (c *commit) run(batch []*request) {
 			if w == nil {
 				a.stream.mu.Lock()
 				w = &writing{
-					stream: a.stream, limit: a.stream.opt.segmentBytes(),
+					stream: a.stream, limit: a.stream.opt.segmentBytes(), count: a.stream.opt.segmentEvents(),
 					segment: a.stream.segments[len(a.stream.segments)-1],
 				}
 				a.stream.mu.Unlock()
@@ -212,6 +236,9 @@ func (c *commit) run(batch []*request) {
 			w.events = append(w.events, a)
 		}
 		c.entries = append(c.entries, r.sets...)
+		if r.apply != nil {
+			c.entries = append(c.entries, r.apply()...)
+		}
 		size += int64(r.bytes)
 	}
 	l.queue.sequenced()
@@ -253,11 +280,12 @@ func (c *commit) run(batch []*request) {
 		d.cursor.settled(d.saved)
 	}
 	for _, r := range batch {
+		r.leave()
 		if r.committed != nil {
 			r.committed()
 		}
 		if r.done != nil {
-			r.done(nil)
+			r.done(r.refused)
 		}
 	}
 	// Sources first, readers after them: whoever waits for an acknowledgement
@@ -292,6 +320,7 @@ func (c *commit) admit(batch []*request) []*request {
 	for _, r := range batch {
 		if r.source {
 			l.stats.refused.Add(1)
+			r.leave()
 			if r.done != nil {
 				r.done(ErrFull)
 			}
@@ -342,7 +371,7 @@ func (c *commit) seal(w *writing, first uint64) {
 	c.used++
 	c.index.bytes = uint64(len(block))
 	g := &w.segment
-	if g.Bytes > 0 && g.Bytes >= w.limit {
+	if g.Bytes > 0 && (g.Bytes >= w.limit || w.count > 0 && g.Next-g.First >= w.count) {
 		summary, err := json.Marshal(*g)
 		if err != nil {
 			c.log.fail(err)

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"time"
@@ -28,6 +27,10 @@ type Ledger struct {
 type cursorState struct {
 	Next   uint64 `json:"next"` // offset of the first event not booked
 	Ledger Ledger `json:"ledger"`
+	// Retrying are dead letters that are pending again; Purged are letters,
+	// counted as Dead, that somebody has purged.
+	Retrying uint64 `json:"retrying,omitempty"`
+	Purged   uint64 `json:"purged,omitempty"`
 }
 
 // Cursor is the durable position of one destination in one stream.
@@ -36,10 +39,14 @@ type Cursor struct {
 	name   string
 
 	// guarded by stream.mu, like all that retention may move
-	pos      uint64      // the next event to hand out after a Commit
-	saved    cursorState // booked so far
-	dirty    bool        // saved is ahead of the disk
-	attached bool        // a destination of the running configuration uses it
+	pos      uint64        // the next event to hand out after a Commit
+	saved    cursorState   // booked so far
+	dirty    bool          // saved is ahead of the disk
+	urgent   bool          // and goes there with the next transaction
+	taken    []taking      // what retention took, ascending
+	retrying []uint64      // dead letters to be delivered again, ascending
+	retried  chan struct{} // closed and nil when one comes; nil while nobody waits
+	attached bool          // a destination of the running configuration uses it
 
 	mu     sync.Mutex // one batch at a time
 	reader *Reader
@@ -47,6 +54,55 @@ type Cursor struct {
 	from   uint64 // offset of the batch's first event
 
 	selection *selection // nil selects everything
+}
+
+// taking is a range of offsets that retention took before they were passed.
+type taking struct {
+	span
+	expired bool // and booked as that; else as dropped
+}
+
+// take notes and books what retention takes. The caller holds stream.mu.
+func (c *Cursor) take(next uint64, expired bool) {
+	n := next - c.pos
+	if expired {
+		c.saved.Ledger.Expired += n
+	} else {
+		c.saved.Ledger.Dropped += n
+	}
+	if k := len(c.taken); k > 0 && c.taken[k-1].to == c.pos && c.taken[k-1].expired == expired {
+		c.taken[k-1].to = next
+	} else {
+		c.taken = append(c.taken, taking{span{c.pos, next}, expired})
+	}
+	c.pos, c.saved.Next, c.dirty = next, next, true
+}
+
+// giveBack unbooks what retention took of [from, to): a batch that was under
+// way has been settled after all. The caller holds stream.mu.
+func (c *Cursor) giveBack(from, to uint64) {
+	l := &c.saved.Ledger
+	rest := c.taken[:0]
+	for _, t := range c.taken {
+		if a, b := max(t.from, from), min(t.to, to); a < b {
+			if t.expired {
+				l.Expired -= b - a
+			} else {
+				l.Dropped -= b - a
+			}
+		}
+		if t.to > to {
+			rest = append(rest, t)
+		}
+	}
+	c.taken = rest
+}
+
+// write has the cursor written with the next transaction. The caller holds
+// stream.mu.
+func (c *Cursor) write() {
+	c.dirty, c.urgent = true, true
+	c.stream.log.urgent.Store(true)
 }
 
 // Start says where a cursor that does not exist yet begins.
@@ -65,13 +121,14 @@ func (s *Stream) Cursor(name string, start Start) *Cursor {
 	defer s.mu.Unlock()
 	c := s.cursors[name]
 	if c == nil {
-		c = &Cursor{stream: s, name: name, dirty: true}
+		c = &Cursor{stream: s, name: name}
 		c.pos = s.next
 		if start == StartOldest {
 			c.pos = s.first
 		}
 		c.saved = cursorState{Next: c.pos, Ledger: Ledger{SkippedAtStart: c.pos - 1 - s.gap}}
 		s.cursors[name] = c
+		c.write() // before an event that it must not skip once more
 	}
 	c.attached = true
 	if c.reader == nil {
@@ -209,40 +266,30 @@ func (c *Cursor) Commit(ctx context.Context, n int, o Outcome) error {
 	end := c.from + uint64(n)
 
 	from := c.from
-	apply := func(state cursorState) cursorState {
-		l := &state.Ledger
-		// What retention took while the batch was under way was booked as
-		// dropped, but the far side has it.
-		if taken := min(state.Next, end); taken > from {
-			l.Dropped -= min(taken-from, l.Dropped)
-		}
+	move := func() {
+		c.stream.mu.Lock()
+		defer c.stream.mu.Unlock()
+		c.giveBack(from, end)
+		l := &c.saved.Ledger
 		l.Delivered += uint64(o.Delivered)
 		l.Filtered += uint64(o.Filtered)
 		l.Dead += uint64(len(o.Dead))
-		state.Next = max(end, state.Next)
-		return state
-	}
-	move := func() {
-		c.stream.mu.Lock()
-		c.saved = apply(c.saved)
+		c.saved.Next = max(end, c.saved.Next)
 		c.pos, c.dirty = c.saved.Next, true
-		c.stream.mu.Unlock()
+		if len(o.Dead) > 0 {
+			c.write()
+		}
 	}
 	if len(o.Dead) == 0 {
 		move()
 		c.forget(n)
 		return nil
 	}
-	c.stream.mu.Lock()
-	value, err := json.Marshal(apply(c.saved))
-	c.stream.mu.Unlock()
-	if err != nil {
-		return err
-	}
+	// The committer itself moves the cursor, so that letters and position are
+	// in one transaction, whatever else moves the cursor meanwhile.
 	r := &request{
-		appends:   []appendTo{{o.Stream, o.Dead}},
-		sets:      []keyValue{{cursorKey(c.stream.id, c.name), value}},
-		committed: move,
+		appends: []appendTo{{stream: o.Stream, events: o.Dead}},
+		apply:   func() []keyValue { move(); return nil },
 	}
 	if err := c.stream.log.submitAndWait(ctx, r); err != nil {
 		return err
@@ -266,6 +313,9 @@ type CursorStatus struct {
 	Next     uint64
 	Appended uint64 // events of the stream since its beginning
 	Pending  uint64
+	Retrying uint64     // of the pending ones, dead letters that are tried again
+	Purged   uint64     // of the dead ones, letters that were purged
+	Bytes    uint64     // that the pending events take on disk, about
 	Oldest   event.Time // when the first pending event came in; 0 if unknown or none
 	Ledger   Ledger
 }
@@ -277,13 +327,32 @@ func (s *Stream) Cursors() map[string]CursorStatus {
 	all := make(map[string]CursorStatus, len(s.cursors))
 	for name, c := range s.cursors {
 		st := CursorStatus{Name: name, Attached: c.attached, Next: c.pos,
-			Appended: max(s.durable, c.pos) - 1 - s.gap, Pending: s.durable - min(c.pos, s.durable), Ledger: c.saved.Ledger}
+			Appended: max(s.durable, c.pos) - 1 - s.gap, Pending: s.durable - min(c.pos, s.durable),
+			Retrying: c.saved.Retrying, Purged: c.saved.Purged, Ledger: c.saved.Ledger}
 		if st.Pending > 0 {
 			st.Oldest = s.receivedAt(c.pos)
+			st.Bytes = s.bytesFrom(c.pos)
 		}
+		st.Pending += st.Retrying
 		all[name] = st
 	}
 	return all
+}
+
+// bytesFrom estimates what the events from offset on take on disk, by shares of
+// their segments.
+func (s *Stream) bytesFrom(offset uint64) (n uint64) {
+	for i := range s.segments {
+		g := &s.segments[i]
+		switch {
+		case g.Next <= offset:
+		case g.First >= offset:
+			n += g.Bytes
+		default:
+			n += g.Bytes * (g.Next - offset) / (g.Next - g.First)
+		}
+	}
+	return n
 }
 
 // receivedAt estimates when the event at offset came in, without reading it:
@@ -312,17 +381,21 @@ type dirtyCursor struct {
 }
 
 // dirtyCursors returns the cursors to be written with the next transaction:
-// none if the last ones were written a moment ago and no one forces it.
+// only urgent ones if the last were written a moment ago and no one forces it.
 func (l *Log) dirtyCursors(force bool) (all []dirtyCursor) {
 	now := time.Now()
-	if !force && now.Sub(l.cursorsAt) < cursorDelay/4 {
+	due := force || now.Sub(l.cursorsAt) >= cursorDelay/4
+	if urgent := l.urgent.Swap(false); !due && !urgent {
 		return nil
 	}
-	l.cursorsAt = now
+	if due {
+		l.cursorsAt = now
+	}
 	for _, s := range l.Streams() {
 		s.mu.Lock()
 		for _, c := range s.cursors {
-			if c.dirty {
+			if c.dirty && (due || c.urgent) {
+				c.urgent = false
 				all = append(all, dirtyCursor{c, c.saved})
 			}
 		}

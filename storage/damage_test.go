@@ -40,10 +40,10 @@ func TestADamagedBlockCostsOnlyTheEventsInIt(t *testing.T) {
 	l := open(t, dir, small)
 	random := newNoise()
 	const batches, size = 320, 4
-	for range batches { // more than one value log file
+	l.Stream("events").Cursor("cloud", StartOldest) // what it has to come does not go
+	for range batches {                             // more than one value log file
 		appendNow(t, l, "events", noise(random, size, 15<<10)...)
 	}
-	l.Stream("events").Cursor("cloud", StartOldest)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,9 @@
 // A [Cursor] moves only by booking what became of the events it passes, so
 // that its [Ledger] accounts for every event at any time.
 //
+// A full stream drops its oldest events, or refuses sources, or makes them
+// wait: see [Policy]. Dead letters can go back to pending, see letters.go.
+//
 // The store always opens. A store that Badger cannot open is set aside in a
 // folder of its own and a new one goes on behind its offsets, with a new
 // epoch; blocks that cannot be read are passed over and counted. Nothing is
@@ -35,6 +38,9 @@
 // lists every key. Cursors ride along with other commits and are at most a
 // second late. At low rates the committer lingers, so that flash is not
 // written for every event; [AppendOptions].Hurry says that somebody waits.
+//
+// admission.go says how sources meet a full stream. recount.go reads a stream
+// again and compares it with what is counted.
 //
 // Segments are the unit of retention; reclaim.go says in which order one goes
 // so that the disk gets its space back. space.go keeps away from a full disk,

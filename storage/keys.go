@@ -15,6 +15,8 @@ import (
 //	p name                             a processor: covered offset and last input, JSON
 //	t name 0 sequence(8)               a processor's logged input, JSON
 //	q client 0 id(2)                   a QoS 2 packet identifier that is held
+//	r stream(2) cursor 0 offset(8)     a dead letter that a cursor is to deliver again, by its offset
+//	x stream(2) from(8)                dead letters that are settled: offset behind the last of them
 //	m epoch, m boot                    identity of the store, boot counter, JSON
 //	z                                  a key to drop, see reclaim
 const (
@@ -26,6 +28,8 @@ const (
 	keyProcessor = 'p'
 	keyInput     = 't'
 	keyHeld      = 'q'
+	keyRetry     = 'r'
+	keySettled   = 'x'
 	keyMeta      = 'm'
 	keyDummy     = 'z'
 )
@@ -74,4 +78,13 @@ func inputKey(processor string, sequence uint64) []byte {
 
 func heldKey(client string, id uint16) []byte {
 	return binary.BigEndian.AppendUint16(append(nameKey(keyHeld, client), 0), id)
+}
+
+func retryKey(stream uint16, cursor string, offset uint64) []byte {
+	k := append(append(streamPrefix(keyRetry, stream), cursor...), 0)
+	return binary.BigEndian.AppendUint64(k, offset)
+}
+
+func settledKey(stream uint16, from uint64) []byte {
+	return binary.BigEndian.AppendUint64(streamPrefix(keySettled, stream), from)
 }

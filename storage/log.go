@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
@@ -25,19 +26,23 @@ var (
 	// ErrFull is given to sources while the disk is too full to take events.
 	// It passes when space is made.
 	ErrFull = errors.New("the disk is full")
+	// ErrStreamFull is wrapped by the error that sources get from a full stream
+	// whose policy is Reject. It passes when destinations have taken events.
+	ErrStreamFull = errors.New("the stream is full")
 )
 
 // Log is a set of streams in one Badger store. All writes go through its one
 // committer; any number of goroutines may read.
 type Log struct {
-	opt   Options
-	db    *badger.DB
-	epoch uint64
-	clock *clock
-	space *space
-	maps  mappings
-	queue *queue
-	stats stats
+	opt    Options
+	db     *badger.DB
+	epoch  uint64
+	clock  *clock
+	space  *space
+	maps   mappings
+	queue  *queue
+	stats  stats
+	commit commit // of whoever has the queue
 
 	mu      sync.Mutex // guards streams, and orders their creation
 	streams map[string]*Stream
@@ -48,6 +53,7 @@ type Log struct {
 	reclaimedAt     time.Time                  // committer: when retention was last looked at
 	positionsAt     time.Time                  // committer: when the copy of positions was last written
 	positionsCommit uint64
+	urgent          atomic.Bool // a cursor must go with the next transaction
 
 	failed   chan struct{}
 	failOnce sync.Once
@@ -94,6 +100,7 @@ func Open(o Options) (*Log, error) {
 		closing:    make(chan struct{}),
 	}
 	l.queue = newQueue(o.QueueBytes)
+	l.commit.log = l
 	if err := l.space.prepare(); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 	}
@@ -136,6 +143,7 @@ func (l *Log) load() error {
 	if err := l.loadStreams(); err != nil {
 		return err
 	}
+	l.finishLetters()
 	if err := l.loadHeld(); err != nil {
 		return err
 	}
@@ -205,10 +213,12 @@ func (l *Log) freeStreamID(used map[string]streamState) uint16 {
 // the newest by its block indexes.
 func (l *Log) openStream(o StreamOptions, st streamState) (*Stream, error) {
 	s := &Stream{
-		log: l, id: st.ID, name: o.Name, opt: o.withDefaults(),
-		first: st.First, next: st.Next, gap: st.Gap,
+		log: l, id: st.ID, name: o.Name,
+		first: st.First, next: st.Next, gap: st.Gap, dropped: st.Dropped, expired: st.Expired,
 		cursors: map[string]*Cursor{}, pins: map[string]*Pin{},
 	}
+	s.letters.counts = st.Letters
+	s.limit(o)
 	err := l.scan(streamPrefix(keySegment, s.id), func(_, v []byte) error {
 		var g segment
 		if err := json.Unmarshal(v, &g); err != nil {
@@ -240,11 +250,17 @@ func (l *Log) openStream(o StreamOptions, st streamState) (*Stream, error) {
 		if err := json.Unmarshal(v, &c.saved); err != nil {
 			return fmt.Errorf("cursor %q: %w", c.name, err)
 		}
+		// A cursor moves with the stream's first offset, in one transaction.
+		// Should it ever lie before it, what it missed is not silent.
+		if c.saved.Next < s.first {
+			c.saved.Ledger.Dropped += s.first - c.saved.Next
+			c.saved.Next, c.dirty = s.first, true
+		}
 		c.pos = c.saved.Next
 		s.cursors[c.name] = c
 		return nil
 	})
-	return s, err
+	return s, errors.Join(err, l.loadLetters(s))
 }
 
 // scanActive reads the block indexes from segment number on: they belong to
@@ -314,9 +330,7 @@ func (l *Log) Configure(streams []StreamOptions) error {
 			l.streams[o.Name] = s
 		}
 		l.mu.Unlock()
-		s.mu.Lock()
-		s.opt = o.withDefaults()
-		s.mu.Unlock()
+		s.limit(o)
 	}
 	return nil
 }

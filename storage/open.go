@@ -192,6 +192,9 @@ func (l *Log) restorePositions() error {
 	}
 	for name, st := range p.Streams {
 		next := st.Next
+		if l := &st.Letters; *l != (LetterCounts{}) {
+			l.Lost = next - 1 - st.Gap - l.Retried - l.Purged
+		}
 		st.Gap += repairGap
 		st.Next += repairGap
 		st.First, st.Segment = st.Next, st.Segment+1
@@ -199,8 +202,8 @@ func (l *Log) restorePositions() error {
 			return err
 		}
 		for cursor, c := range p.Cursors[name] {
-			c.Ledger.Damaged += next - min(c.Next, next)
-			c.Next = st.Next
+			c.Ledger.Damaged += next - min(c.Next, next) + c.Retrying
+			c.Next, c.Retrying = st.Next, 0
 			if err := l.putNow(cursorKey(st.ID, cursor), c); err != nil {
 				return err
 			}

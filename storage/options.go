@@ -27,7 +27,7 @@ type Options struct {
 	// 0 means 6 MiB.
 	QueueBytes int
 	// Reserve is the disk space that events may not use: it keeps cursors,
-	// rule outputs and Badger itself going on a full disk. 0 means 64 MiB.
+	// rule outputs and Badger itself going on a full disk. 0 means DefaultReserve.
 	Reserve int64
 
 	// Probe opens the store in another process, see the function Probe; nil
@@ -45,15 +45,45 @@ type Options struct {
 // StreamOptions are the limits of one stream.
 type StreamOptions struct {
 	Name string
-	// Max is the most bytes that the stream keeps on disk, as stored. Beyond
-	// it the oldest events are dropped and counted. 0 means 64 MiB.
+	// Max is the most bytes that the stream keeps on disk, as stored. 0 means
+	// what Share says, and 64 MiB if that is 0 too.
 	Max int64
+	// Share bounds the stream to a part of the file system's size, between 0
+	// and 1; the smaller of Max and Share counts. 0 means no such bound.
+	Share float64
+	// MaxEvents is the most events that the stream keeps, by whole segments:
+	// it may keep a sixteenth less. 0 means no limit.
+	MaxEvents uint64
 	// MaxAge drops events that are older, delivered or not; 0 means never.
 	MaxAge time.Duration
 	// Keep is how long events that every destination has passed stay for
 	// replay and backtests, within a quarter of Max.
 	Keep time.Duration
+	// WhenFull says what becomes of new events while Max is reached.
+	WhenFull Policy
+	// Letters says that the stream holds dead letters: they stay until the
+	// limits above take them, whoever has read them, unless they have been
+	// tried again or purged. Keep does not count.
+	Letters bool
 }
+
+// Policy says what a full stream does. Only what comes from sources is ever
+// refused or made to wait. What the gateway itself writes, outputs of rules
+// and dead letters, always finds room: with Block and Reject there is a
+// reserve for it behind Max, and beyond the reserve the oldest events are
+// dropped and counted, as with DropOldest. So nothing in the gateway ever
+// waits for a stream, and no cycle of back-pressure can form.
+type Policy uint32
+
+// The policies.
+const (
+	DropOldest Policy = iota // the oldest events are removed and counted
+	Block                    // sources wait
+	Reject                   // sources get an error that wraps ErrStreamFull
+)
+
+// DefaultReserve is what Options.Reserve is if it is 0.
+const DefaultReserve = 64 * mebibyte
 
 const (
 	mebibyte = 1 << 20
@@ -71,6 +101,10 @@ const (
 	segmentsPerMax  = 16               // a stream's limit in segments
 	minSegmentBytes = 1 * mebibyte
 	maxSegmentBytes = 16 * mebibyte
+	minSegmentCount = 16           // events, where a stream is limited to some number
+	leastMax        = 4 * mebibyte // what a share of a small disk comes to at least
+	ownEvents       = 10_000
+	ownReserve      = 8 * mebibyte // and an eighth of max: see StreamOptions.reserve
 )
 
 func (o *Options) setDefaults() {
@@ -87,11 +121,18 @@ func (o *Options) setDefaults() {
 		o.QueueBytes = 6 * mebibyte
 	}
 	if o.Reserve == 0 {
-		o.Reserve = 64 * mebibyte
+		o.Reserve = DefaultReserve
 	}
 }
 
-func (o StreamOptions) withDefaults() StreamOptions {
+// within returns the limits as they apply on a file system of so many bytes.
+func (o StreamOptions) within(total int64) StreamOptions {
+	if o.Share > 0 && total > 0 {
+		share := max(int64(o.Share*float64(total)), leastMax)
+		if o.Max <= 0 || share < o.Max {
+			o.Max = share
+		}
+	}
 	if o.Max <= 0 {
 		o.Max = defaultMax
 	}
@@ -100,4 +141,30 @@ func (o StreamOptions) withDefaults() StreamOptions {
 
 func (o StreamOptions) segmentBytes() uint64 {
 	return uint64(min(max(o.Max/segmentsPerMax, minSegmentBytes), maxSegmentBytes))
+}
+
+// segmentEvents is after how many events a segment ends; 0 if that does not matter.
+func (o StreamOptions) segmentEvents() uint64 {
+	if o.MaxEvents == 0 {
+		return 0
+	}
+	return max(o.MaxEvents/segmentsPerMax, minSegmentCount)
+}
+
+// hardMax is the size beyond which the oldest events go, whatever the policy:
+// where sources stop at Max there is a reserve behind it for what the gateway
+// itself writes, and for the one append that went over Max.
+func (o StreamOptions) hardMax() int64 {
+	if o.WhenFull == DropOldest {
+		return o.Max
+	}
+	return o.Max + o.Max/8 + ownReserve
+}
+
+// hardEvents is the same for the number of events; 0 means no limit.
+func (o StreamOptions) hardEvents() uint64 {
+	if o.WhenFull == DropOldest || o.MaxEvents == 0 {
+		return o.MaxEvents
+	}
+	return o.MaxEvents + o.MaxEvents/8 + ownEvents
 }

@@ -86,7 +86,7 @@ func (p *Processor) Commit(st Step, done func(error)) error {
 	}
 	r.sets = append(r.sets, keyValue{nameKey(keyProcessor, p.name), value})
 	for _, a := range st.Outputs {
-		r.appends = append(r.appends, appendTo{a.Stream, a.Events})
+		r.appends = append(r.appends, appendTo{stream: a.Stream, events: a.Events})
 	}
 	return p.log.submit(context.Background(), r)
 }

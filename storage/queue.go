@@ -18,17 +18,33 @@ type request struct {
 	done    func(error)
 	bytes   int
 	stamped event.Time // receive time of its events
+	refused error      // what done gets: it was refused, and waits only for its turn
+	keys    int        // at most so many keys come from apply
+	// apply books what the request means for cursors, on the committer's
+	// goroutine and before the transaction is written, and returns further keys
+	// for it. Cursors that it marks as urgent are written with it.
+	apply func() []keyValue
 	// committed is called on the committer's goroutine before done(nil).
 	committed func()
 }
 
 type appendTo struct {
-	stream *Stream
-	events []event.Event
+	stream   *Stream
+	events   []event.Event
+	reserved uint64 // bytes that are counted in stream.queued
 }
 
 // keyValue is a key to set, or to delete if the value is nil.
 type keyValue struct{ key, value []byte }
+
+// measure counts the bytes that the request holds in memory.
+func (r *request) measure() {
+	for i := range r.appends {
+		for k := range r.appends[i].events {
+			r.bytes += r.appends[i].events[k].Size()
+		}
+	}
+}
 
 // queue is where requests wait for the committer.
 type queue struct {
@@ -40,6 +56,12 @@ type queue struct {
 	hurry  time.Time // since when somebody in a hurry waits; zero if nobody does
 	peers  int       // requests that are worth waiting for then
 	closed bool
+	// busy says that somebody commits, or does other work of the committer:
+	// from the taking of a batch until release.
+	busy   bool
+	waited bool          // the committer waits for that to end
+	look   bool          // the committer is to come, even for nothing
+	taken  time.Time     // when the latest batch was
 	moving event.Time    // receive time of the first request that was taken but has no offsets yet; 0 if none
 	room   chan struct{} // closed and nil when requests were taken; nil while nobody waits
 	filled chan struct{} // capacity 1: something came that the committer should look at
@@ -53,11 +75,7 @@ func newQueue(limit int) *queue {
 // the order of the log, and receive times follow it. A request from a source
 // waits while the queue is full; the gateway's own never do.
 func (q *queue) put(ctx context.Context, r *request, stamp func([]event.Event) event.Time) error {
-	for i := range r.appends {
-		for k := range r.appends[i].events {
-			r.bytes += r.appends[i].events[k].Size()
-		}
-	}
+	r.measure()
 	q.mu.Lock()
 	for r.source && q.bytes >= q.limit && !q.closed {
 		room := listen(&q.room)
@@ -96,6 +114,37 @@ func (q *queue) put(ctx context.Context, r *request, stamp func([]event.Event) e
 	return nil
 }
 
+// putFirst takes r for a commit at once, by the caller, who must call release
+// after it. It does nothing and returns nil if somebody else commits or waits.
+func (q *queue) putFirst(r *request, stamp func([]event.Event) event.Time) []*request {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.busy || q.closed || len(q.reqs) > 0 {
+		return nil
+	}
+	r.measure()
+	for i := range r.appends {
+		r.stamped = stamp(r.appends[i].events)
+	}
+	q.reqs = append(q.reqs, r)
+	q.bytes += r.bytes
+	return q.pop()
+}
+
+// release ends what began with the taking of a batch. The committer looks
+// after the log at once if it is told to, without a batch of its own.
+func (q *queue) release(look bool) {
+	q.mu.Lock()
+	q.busy = false
+	q.look = q.look || look
+	signal := q.waited || q.look || len(q.reqs) > 0
+	q.waited = false
+	q.mu.Unlock()
+	if signal {
+		q.signal()
+	}
+}
+
 func (q *queue) signal() {
 	select {
 	case q.filled <- struct{}{}:
@@ -112,17 +161,25 @@ func (q *queue) close() {
 }
 
 // take returns what waits, within the bounds of a transaction. It lingers
-// until the given time while nobody is in a hurry. It returns nothing when
-// idle came first, and done when the queue is closed and empty.
-func (q *queue) take(linger time.Time, idle <-chan time.Time) (batch []*request, done bool) {
+// for so long after the batch before while nobody is in a hurry. It returns nothing when
+// idle came first, and done when the queue is closed and empty. The queue is
+// then the caller's until release.
+func (q *queue) take(linger time.Duration, idle <-chan time.Time) (batch []*request, done bool) {
+	idled := false
 	for {
 		q.mu.Lock()
 		wait := time.Duration(0)
+		if q.busy {
+			q.waited = true
+			q.mu.Unlock()
+			<-q.filled
+			continue
+		}
 		if len(q.reqs) > 0 {
 			switch {
 			case q.closed || q.bytes >= hurryBytes:
 			case q.hurry.IsZero():
-				wait = time.Until(linger)
+				wait = time.Until(q.taken.Add(linger))
 			case len(q.reqs) < q.peers:
 				wait = time.Until(q.hurry.Add(hurryLinger))
 			}
@@ -131,9 +188,11 @@ func (q *queue) take(linger time.Time, idle <-chan time.Time) (batch []*request,
 				q.mu.Unlock()
 				return batch, false
 			}
-		} else if q.closed {
+		} else if idled || q.look || q.closed {
+			q.busy, q.look = true, false
+			done = q.closed
 			q.mu.Unlock()
-			return nil, true
+			return nil, done
 		}
 		q.mu.Unlock()
 
@@ -147,7 +206,7 @@ func (q *queue) take(linger time.Time, idle <-chan time.Time) (batch []*request,
 		case <-q.filled:
 		case <-lingered:
 		case <-idle:
-			return nil, false
+			idled = true
 		}
 		if timer != nil {
 			timer.Stop()
@@ -158,10 +217,10 @@ func (q *queue) take(linger time.Time, idle <-chan time.Time) (batch []*request,
 func (q *queue) pop() []*request {
 	n, bytes, entries := 0, 0, 0
 	for _, r := range q.reqs {
-		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets) > commitEntries) {
+		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets)+r.keys > commitEntries) {
 			break
 		}
-		n, bytes, entries = n+1, bytes+r.bytes, entries+len(r.sets)+2*len(r.appends)
+		n, bytes, entries = n+1, bytes+r.bytes, entries+len(r.sets)+r.keys+2*len(r.appends)
 	}
 	batch := append(q.spare[:0], q.reqs[:n]...)
 	q.spare = batch
@@ -169,6 +228,7 @@ func (q *queue) pop() []*request {
 	clear(q.reqs[rest:])
 	q.reqs = q.reqs[:rest]
 	q.bytes -= bytes
+	q.busy, q.taken = true, time.Now()
 	q.hurry, q.peers = time.Time{}, 0
 	for _, r := range q.reqs { // what did not fit goes next
 		if r.hurry {

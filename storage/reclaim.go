@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
@@ -26,26 +27,45 @@ import (
 
 // due is what retention takes from one stream.
 type due struct {
-	stream   *Stream
-	segments []segment // to be removed
-	full     int       // how many of them go because the stream is full
-	expired  int       // how many because of their age
-	roll     bool      // the last one is the active segment
+	stream *Stream
+	taken  []taken // the oldest segments, in order
+	roll   bool    // the last one is the active segment
 }
+
+// taken is a segment that goes, and why.
+type taken struct {
+	segment
+	why reason
+}
+
+type reason int
+
+const (
+	passed  reason = iota // every destination has it, or nobody wants it
+	tooMuch               // the stream is full
+	tooOld                // it is past MaxAge
+)
 
 func (l *Log) reclaimDue() bool {
 	now := time.Now()
-	full := false
-	for _, s := range l.Streams() {
-		s.mu.Lock()
-		full = full || s.storedBytes() > uint64(s.opt.Max)
-		s.mu.Unlock()
-	}
-	if !full && now.Sub(l.reclaimedAt) < time.Second {
+	if !l.overfull() && now.Sub(l.reclaimedAt) < time.Second {
 		return false
 	}
 	l.reclaimedAt = now
 	return true
+}
+
+// overfull says whether a stream takes more than it may.
+func (l *Log) overfull() bool {
+	for _, s := range l.Streams() {
+		s.mu.Lock()
+		full := s.storedBytes() > uint64(s.opt.hardMax()) || s.opt.MaxEvents > 0 && s.durable-s.first > s.opt.hardEvents()
+		s.mu.Unlock()
+		if full {
+			return true
+		}
+	}
+	return false
 }
 
 // expiredSegments decides what goes.
@@ -53,15 +73,16 @@ func (s *Stream) expiredSegments(uptime time.Duration) due {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := due{stream: s}
-	total := s.storedBytes()
-	limit := uint64(s.opt.Max)
+	o := &s.opt
+	total, count := s.storedBytes(), s.durable-s.first
+	limit, most := uint64(o.hardMax()), o.hardEvents()
 	if total > limit {
-		limit -= min(s.opt.segmentBytes(), limit/4) // some room, so that reclaims are few
+		limit -= min(o.segmentBytes(), limit/4) // some room, so that reclaims are few
 	}
-	passed := s.durable
+	read := s.durable
 	for _, c := range s.cursors {
 		if c.attached {
-			passed = min(passed, c.pos)
+			read = min(read, c.pos)
 		}
 	}
 	pinned := s.durable
@@ -74,14 +95,19 @@ func (s *Stream) expiredSegments(uptime time.Duration) due {
 			break
 		}
 		age := uptime - g.At
-		over := total > limit && !active
-		old := s.opt.MaxAge > 0 && age > s.opt.MaxAge
-		done := g.Next <= passed && (age >= s.opt.Keep || total > uint64(s.opt.Max)/4 && !active)
 		if active && age < restBeforeRoll {
 			break // it is being written: wait until it is full or at rest
 		}
-		if !over && !old && !done {
-			break
+		t := taken{segment: g}
+		switch {
+		case g.Next <= read && s.spent(&g, age, total > uint64(o.Max)/4 || o.MaxEvents > 0 && count > o.MaxEvents/4, active):
+			t.why = passed
+		case !active && (total > limit || most > 0 && count > most):
+			t.why = tooMuch
+		case o.MaxAge > 0 && age > o.MaxAge:
+			t.why = tooOld
+		default:
+			return d
 		}
 		if g.Next > pinned {
 			for _, p := range s.pins {
@@ -92,22 +118,25 @@ func (s *Stream) expiredSegments(uptime time.Duration) due {
 			}
 			// A checkpoint comes within moments; a processor that does not
 			// make one must not fill the disk.
-			if total < uint64(s.opt.Max)+uint64(s.opt.Max)/8 {
+			if total < uint64(o.hardMax()+o.Max/8) {
 				break
 			}
 		}
-		switch {
-		case done:
-		case over:
-			d.full++
-		default:
-			d.expired++
-		}
-		d.segments = append(d.segments, g)
+		d.taken = append(d.taken, t)
 		d.roll = active
 		total -= g.Bytes
+		count -= g.Next - max(g.First, s.first)
 	}
 	return d
+}
+
+// spent reports whether a segment that every destination has passed may go.
+// much says that the stream holds more than history may take.
+func (s *Stream) spent(g *segment, age time.Duration, much, active bool) bool {
+	if s.opt.Letters {
+		return s.letters.settled.count(g.First, g.Next) == g.Next-g.First
+	}
+	return age >= s.opt.Keep || much && !active
 }
 
 // reclaim removes what retention allows. Committer only.
@@ -115,7 +144,7 @@ func (l *Log) reclaim() {
 	uptime := l.clock.uptimeNow()
 	var all []due
 	for _, s := range l.Streams() {
-		if d := s.expiredSegments(uptime); len(d.segments) > 0 {
+		if d := s.expiredSegments(uptime); len(d.taken) > 0 {
 			all = append(all, d)
 		}
 	}
@@ -129,7 +158,7 @@ func (l *Log) reclaim() {
 		}
 	}
 	for _, d := range all {
-		for _, g := range d.segments {
+		for _, g := range d.taken {
 			if err := l.bury(d.stream.id, g.Number); err != nil {
 				l.fail(fmt.Errorf("reclaim: %w", err))
 				return
@@ -143,31 +172,38 @@ func (l *Log) reclaim() {
 // the old events is gone.
 func (l *Log) moveFirst(d due) error {
 	s := d.stream
-	last := d.segments[len(d.segments)-1]
+	last := d.taken[len(d.taken)-1].segment
 	s.mu.Lock()
+	behind := s.durable // where the slowest attached cursor is
 	for _, c := range s.cursors {
-		before := c.pos
-		for i, g := range d.segments {
-			if c.pos >= g.Next {
-				continue
-			}
-			missed := g.Next - c.pos
-			if !c.attached || i < d.full || d.expired == 0 {
-				c.saved.Ledger.Dropped += missed
-			} else {
-				c.saved.Ledger.Expired += missed
-			}
-			c.pos = g.Next
-		}
-		if c.pos != before {
-			c.saved.Next, c.dirty = c.pos, true
+		if c.attached {
+			behind = min(behind, c.pos)
 		}
 	}
+	for _, g := range d.taken {
+		if behind < g.Next {
+			n := g.Next - behind
+			behind = g.Next
+			if g.why == tooOld {
+				s.expired += n
+			} else {
+				s.dropped += n
+				s.droppedAt = time.Now()
+			}
+		}
+		for _, c := range s.cursors {
+			if c.pos < g.Next {
+				c.take(g.Next, g.why == tooOld)
+			}
+		}
+	}
+	before := s.first
 	s.first = last.Next
-	s.segments = append([]segment(nil), s.segments[len(d.segments):]...)
+	s.segments = append([]segment(nil), s.segments[len(d.taken):]...)
 	if d.roll {
 		s.segments = []segment{{Number: last.Number + 1, First: s.next, Next: s.next, At: last.At}}
 	}
+	letters := s.opt.Letters
 	state, err := json.Marshal(s.state())
 	sets := []keyValue{{nameKey(keyStream, s.name), state}}
 	for name, c := range s.cursors {
@@ -175,8 +211,15 @@ func (l *Log) moveFirst(d due) error {
 		err = errors.Join(err, e)
 		sets = append(sets, keyValue{cursorKey(s.id, name), b})
 	}
+	wake(&s.room)
 	s.mu.Unlock()
-	for _, g := range d.segments {
+	var later []keyValue // too many for one transaction, and below the first offset they mean nothing
+	if letters {
+		var now []keyValue
+		now, later = l.loseLetters(s, before, last.Next)
+		sets = append(sets, now...)
+	}
+	for _, g := range d.taken {
 		sets = append(sets, keyValue{segmentKey(s.id, g.Number), nil})
 	}
 	boot, e := json.Marshal(l.clock.state())
@@ -184,7 +227,15 @@ func (l *Log) moveFirst(d due) error {
 		return err
 	}
 	sets = append(sets, keyValue{nameKey(keyMeta, "boot"), boot})
-	return l.set(sets)
+	if err := l.set(sets); err != nil {
+		return err
+	}
+	for part := range slices.Chunk(later, commitEntries) {
+		if err := l.set(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // set writes keys in one transaction of its own.

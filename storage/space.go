@@ -43,6 +43,15 @@ func freeBytes(dir string) (anybody, own int64, err error) {
 	return anybody, own, nil
 }
 
+// totalBytes is the size of dir's file system; 0 if that is not known.
+func totalBytes(dir string) int64 {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return int64(st.Blocks) * int64(st.Bsize)
+}
+
 // check looks at the disk before a commit of n bytes and says whether events
 // may be taken, and whether even the gateway's own writes must wait.
 func (s *space) check(n int64) (events, own bool) {

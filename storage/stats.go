@@ -9,6 +9,7 @@ import (
 // stats count what the committer does, readable at any time.
 type stats struct {
 	commits atomic.Uint64
+	direct  atomic.Uint64 // of these, by the source itself
 	bytes   atomic.Uint64 // of events, before compression
 	refused atomic.Uint64 // appends refused for want of disk space
 	total   atomic.Int64  // of all commits, in nanoseconds
@@ -38,6 +39,7 @@ func bucketTop(i int) time.Duration {
 // Stats is a snapshot of the committer's work since the log was opened.
 type Stats struct {
 	Commits uint64
+	Direct  uint64        // of these, for one source that waited for nobody else
 	Bytes   uint64        // of events, before compression
 	Refused uint64        // appends that found the disk full
 	Total   time.Duration // spent in commits
@@ -51,7 +53,7 @@ type Stats struct {
 // Stats returns the committer's counters.
 func (l *Log) Stats() Stats {
 	s := Stats{
-		Commits: l.stats.commits.Load(), Bytes: l.stats.bytes.Load(), Refused: l.stats.refused.Load(),
+		Commits: l.stats.commits.Load(), Direct: l.stats.direct.Load(), Bytes: l.stats.bytes.Load(), Refused: l.stats.refused.Load(),
 		Total: time.Duration(l.stats.total.Load()),
 		Free:  l.space.free.Load(), Full: l.space.full.Load(),
 	}

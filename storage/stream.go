@@ -4,6 +4,7 @@ import (
 	"context"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/gateway/event"
@@ -16,17 +17,28 @@ type Stream struct {
 	id   uint16
 	name string
 
-	mu         sync.Mutex // guards all below; the committer is the only one to move offsets
-	opt        StreamOptions
-	first      uint64 // the oldest offset that is kept
-	next       uint64 // the offset that the next event gets
-	durable    uint64 // events below this offset are on disk
-	gap        uint64 // offsets that a repair has skipped
-	damaged    uint64 // events that could not be read, as met by readers
-	damageSeen uint64 // damage below this offset has been counted
-	segments   []segment
-	cursors    map[string]*Cursor
-	pins       map[string]*Pin
+	policy  atomic.Uint32 // opt.WhenFull, to be read without the lock
+	sources sourceStats
+
+	mu           sync.Mutex    // guards all below; the committer is the only one to move offsets
+	given        StreamOptions // as configured
+	opt          StreamOptions // as they apply
+	queued       uint64        // bytes that wait for the committer, see admission.go
+	queuedEvents uint64
+	room         chan struct{} // closed and nil when a full stream may have room; nil while nobody waits
+	dropped      uint64        // events that retention took from an attached cursor because of Max or MaxEvents
+	expired      uint64        // and because of MaxAge
+	droppedAt    time.Time     // when an event was last dropped
+	letters      letters       // of a stream with Options.Letters
+	first        uint64        // the oldest offset that is kept
+	next         uint64        // the offset that the next event gets
+	durable      uint64        // events below this offset are on disk
+	gap          uint64        // offsets that a repair has skipped
+	damaged      uint64        // events that could not be read, as met by readers
+	damageSeen   uint64        // damage below this offset has been counted
+	segments     []segment
+	cursors      map[string]*Cursor
+	pins         map[string]*Pin
 
 	tail      []run
 	tailBytes int
@@ -63,6 +75,10 @@ type streamState struct {
 	Gap  uint64 `json:"gap,omitempty"`
 	// Segment is the lowest number that may still have keys on disk.
 	Segment uint32 `json:"segment"`
+	Dropped uint64 `json:"dropped,omitempty"`
+	Expired uint64 `json:"expired,omitempty"`
+	// Of a stream of dead letters.
+	Letters LetterCounts `json:"letters,omitzero"`
 }
 
 // Name is the name of the stream in the configuration.
@@ -77,7 +93,10 @@ func (s *Stream) Bounds() (first, durable, next uint64) {
 }
 
 func (s *Stream) state() streamState {
-	st := streamState{ID: s.id, First: s.first, Next: s.durable, Gap: s.gap}
+	st := streamState{
+		ID: s.id, First: s.first, Next: s.durable, Gap: s.gap,
+		Dropped: s.dropped, Expired: s.expired, Letters: s.letters.counts,
+	}
 	if len(s.segments) > 0 {
 		st.Segment = s.segments[0].Number
 	}
@@ -261,16 +280,38 @@ type StreamStatus struct {
 	Gap         uint64 // offsets that a repair has skipped
 	Damaged     uint64 // events that readers could not read
 	Bytes       uint64
-	Max         int64
+	Max         int64 // as it applies: Share counts
+	MaxEvents   uint64
 	Keep        time.Duration
+	Policy      Policy
+	// Dropped and Expired are events that retention took although an attached
+	// cursor had not passed them, because the stream was full and because they
+	// were too old. They are on disk with the stream.
+	Dropped, Expired uint64
+	DroppedAt        time.Time // the last time that one was dropped; zero since the start if never
+	// Full says that sources are refused or wait. Refused counts the events
+	// that were refused since the start; Waiting the appends that wait now.
+	Full      bool
+	Refused   uint64
+	RefusedAt time.Time
+	Waiting   int
+	// Letters is about a stream of dead letters.
+	Letters LetterStatus
 }
 
 // Status returns a snapshot of the stream.
 func (s *Stream) Status() StreamStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return StreamStatus{
+	st := StreamStatus{
 		Name: s.name, First: s.first, Next: s.durable, Gap: s.gap, Damaged: s.damaged,
-		Bytes: s.storedBytes(), Max: s.opt.Max, Keep: s.opt.Keep,
+		Bytes: s.storedBytes(), Max: s.opt.Max, MaxEvents: s.opt.MaxEvents, Keep: s.opt.Keep, Policy: s.opt.WhenFull,
+		Dropped: s.dropped, Expired: s.expired, DroppedAt: s.droppedAt,
+		Full: s.opt.WhenFull != DropOldest && s.full(), Refused: s.sources.refused.Load(), Waiting: int(s.sources.waiting.Load()),
+		Letters: s.letterStatus(),
 	}
+	if at := s.sources.refusedAt.Load(); at != 0 {
+		st.RefusedAt = time.Unix(0, at)
+	}
+	return st
 }

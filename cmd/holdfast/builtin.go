@@ -21,6 +21,7 @@ func commands() []*cobra.Command {
 		checkCommand(),
 		demoCommand(),
 		statusCommand(),
+		deadCommand(),
 		tailCommand(),
 		pubCommand(),
 		subCommand(),

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type mqttFlags struct {
 	address  string
 	user     string
 	password string
+	tls      tlsFlags
 	qos      uint8
 }
 
@@ -33,6 +35,7 @@ func (f *mqttFlags) register(cmd *cobra.Command) {
 	fl.StringVarP(&f.address, "address", "a", "", "broker, as `HOST:PORT` (default: that of the configuration given, else "+defaultBroker+")")
 	fl.StringVarP(&f.user, "user", "u", "", "`NAME` to log in as")
 	fl.StringVarP(&f.password, "password", "P", "", "`PASSWORD` of that user (default $HOLDFAST_PASSWORD, which other users cannot see)")
+	f.tls.register(cmd)
 	fl.Uint8VarP(&f.qos, "qos", "q", 1, "quality of service: 0, 1 or 2")
 }
 
@@ -40,6 +43,9 @@ func (f *mqttFlags) register(cmd *cobra.Command) {
 func (f *mqttFlags) check() error {
 	if f.qos > 2 {
 		return usagef("--qos is 0, 1 or 2, not %d", f.qos)
+	}
+	if err := f.tls.check(); err != nil {
+		return err
 	}
 	if f.address != "" {
 		if _, _, err := net.SplitHostPort(f.address); err != nil {
@@ -62,11 +68,14 @@ func (f *mqttFlags) broker() (string, error) {
 		return "", err
 	}
 	for _, l := range cfg.MQTT.Listen {
-		if l.TLS == nil && l.WebSocket == nil {
+		if (l.TLS != nil) == f.tls.on() && l.WebSocket == nil {
 			return dialable(l.Address), nil
 		}
 	}
-	return "", usagef("the configuration has no mqtt.listen without tls and websocket; give --address HOST:PORT")
+	if f.tls.on() {
+		return "", usagef("the configuration has no mqtt.listen with tls and without websocket; give --address HOST:PORT")
+	}
+	return "", usagef("the configuration has no mqtt.listen without tls and websocket; give --tls or --ca, or --address HOST:PORT")
 }
 
 // dialable turns an address to listen on into one to connect to: what listens
@@ -97,8 +106,12 @@ func (f *mqttFlags) connect(ctx context.Context, name string, receive mqtt.Messa
 	if err != nil {
 		return nil, err
 	}
+	encryption, err := f.tls.config(address)
+	if err != nil {
+		return nil, err
+	}
 	s := &session{address: address, lost: make(chan error, 1)}
-	var refused error // by the network, not by the broker
+	var refused, untrusted error // by the network, by TLS; not by the broker
 	o := mqtt.NewClientOptions().
 		AddBroker("tcp://" + address).
 		SetClientID("holdfast-" + name + "-" + randomHex()).
@@ -117,7 +130,16 @@ func (f *mqttFlags) connect(ctx context.Context, name string, receive mqtt.Messa
 			defer cancel()
 			conn, err := d.DialContext(ctx, "tcp", address)
 			refused = err
-			return conn, err
+			if err != nil || encryption == nil {
+				return conn, err
+			}
+			over := tls.Client(conn, encryption)
+			if err := over.HandshakeContext(ctx); err != nil {
+				conn.Close()
+				untrusted = err
+				return nil, err
+			}
+			return over, nil
 		})
 	s.Client = mqtt.NewClient(o)
 	err = wait(ctx, s.Connect())
@@ -128,6 +150,10 @@ func (f *mqttFlags) connect(ctx context.Context, name string, receive mqtt.Messa
 		return nil, ctx.Err()
 	case refused != nil:
 		return nil, fmt.Errorf("%w at %s: %w; is the gateway running?", errBroker, address, cause(refused))
+	case untrusted != nil:
+		return nil, fmt.Errorf("connect to %s: %w; give --ca the authority that signed the broker's certificate", address, untrusted)
+	case f.user == "" && encryption == nil:
+		return nil, fmt.Errorf("connect to %s: %w; if it wants TLS, give --tls or --ca, and if a password, -u and -P", address, err)
 	case f.user == "":
 		return nil, fmt.Errorf("connect to %s: %w; if it wants a password, give -u and -P", address, err)
 	}

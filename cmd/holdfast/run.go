@@ -136,6 +136,7 @@ func (r *runner) once(ctx context.Context) error {
 	over := make(chan struct{})
 	var attendant sync.WaitGroup
 	attendant.Go(func() { r.attend(ctx, g, over) })
+	attendant.Go(func() { fitProcessors(g, over) })
 	err = g.Run(ctx)
 	close(over)
 	attendant.Wait()

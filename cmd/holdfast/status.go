@@ -21,6 +21,7 @@ func statusCommand() *cobra.Command {
 		output   outputFlag
 		watch    bool
 		interval time.Duration
+		verify   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -39,6 +40,8 @@ far each destination is and what became of its events, and its rules. With
 			}
 			out := cmd.OutOrStdout()
 			switch {
+			case verify:
+				return verifyLedger(cmd.Context(), client, out, cmd.ErrOrStderr(), output)
 			case watch:
 				return watchStatus(cmd.Context(), client, out, output, interval)
 			case output == outputJSON:
@@ -54,6 +57,8 @@ far each destination is and what became of its events, and its rules. With
 	gateway.register(cmd)
 	output.register(cmd)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, with rates, until interrupted")
+	cmd.Flags().BoolVar(&verify, "verify", false, "recount the ledger from the log, in the background of the gateway, and say what differs")
+	cmd.MarkFlagsMutuallyExclusive("watch", "verify")
 	cmd.Flags().DurationVar(&interval, "interval", 2*time.Second, "time between two looks of --watch")
 	return cmd
 }

@@ -62,6 +62,29 @@ func (v *view) head() {
 	if m.Violations > 0 {
 		fmt.Fprintf(v, ", protocol broken %s times", count(m.Violations))
 	}
+	if in := v.Ingest; in != nil {
+		fmt.Fprintf(v, "\ningest  %s: %s events%s", in.Listen, count(in.Events), v.rate(func(s *ops.Status) (uint64, bool) {
+			if s.Ingest == nil {
+				return 0, false
+			}
+			return s.Ingest.Events, true
+		}))
+		for _, n := range []struct {
+			requests uint64
+			what     string
+		}{{in.Invalid, "invalid"}, {in.Unauthorized, "unauthorized"}, {in.Refused, "refused"}} {
+			if n.requests > 0 {
+				fmt.Fprintf(v, ", %s requests %s", count(n.requests), n.what)
+			}
+		}
+	}
+	if d := v.Dead; d != (ops.DeadStatus{}) {
+		fmt.Fprintf(v, "\ndead    %s open, %s tried again, %s purged", plural(int(d.Open), "letter"), count(d.Retried), count(d.Purged))
+		if d.Lost > 0 {
+			fmt.Fprintf(v, ", %s lost to the limits of the stream", count(d.Lost))
+		}
+		fmt.Fprint(v, "; see holdfast dead list")
+	}
 	if v.HTTP != "" {
 		fmt.Fprintf(v, "\nhttp    %s", v.HTTP)
 	}
@@ -94,7 +117,7 @@ func (v *view) streams() {
 	if len(v.Streams) == 0 {
 		return
 	}
-	t := v.table("STREAM", "EVENTS", "OFFSETS", "ON DISK", "MAX", "KEEP", "APPENDED", "DROPPED", "DAMAGED")
+	t := v.table("STREAM", "EVENTS", "OFFSETS", "ON DISK", "MAX", "KEEP", "APPENDED", "DROPPED", "EXPIRED", "DAMAGED", "REFUSED")
 	for _, s := range v.Streams {
 		t.row(s.Name, count(s.Events()), offsets(s), size(s.Bytes), size(s.Max), age(s.Keep.Std()),
 			count(s.Appended)+v.rate(func(st *ops.Status) (uint64, bool) {
@@ -105,7 +128,7 @@ func (v *view) streams() {
 				}
 				return 0, false
 			}),
-			count(s.Dropped), count(s.Damaged))
+			count(s.Dropped), count(s.Expired), count(s.Damaged), count(s.Refused))
 	}
 	t.flush()
 }

@@ -46,6 +46,19 @@ import (
 // error disconnects it.
 var ErrRefused = errors.New("message refused")
 
+// A PartialError is given to the done of Emit when some events of the batch
+// were refused and all others are on disk: a full stream takes nothing, but
+// must not keep another from taking what is in the same batch.
+type PartialError struct {
+	Refused []int // indexes in Batch.Events, ascending
+	Err     error
+}
+
+func (e *PartialError) Error() string {
+	return fmt.Sprintf("%d messages of a batch: %v", len(e.Refused), e.Err)
+}
+func (e *PartialError) Unwrap() error { return e.Err }
+
 var (
 	errNoConnect = errors.New("no CONNECT in time")
 	errSilent    = errors.New("nothing heard for one and a half times the keep alive")
@@ -58,13 +71,17 @@ type Batch struct {
 	Client string
 	Events []event.Event
 	// Hold are the QoS 2 packet identifiers of the client taken with these
-	// events. They are committed with them, and stay until Release.
+	// events, one for each event at QoS 2 in their order. They are committed
+	// with them, and stay until Release.
 	Hold []uint16
 	// Hurry says that the client waits for acknowledgements before it sends
 	// on, so that it must not wait long for more to commit.
 	Hurry bool
 	// Peers is how many clients, this one included, have published lately.
 	Peers int
+	// Gone is closed when the connection is over: an Emit that waits for room
+	// may give up. nil: never.
+	Gone <-chan struct{}
 }
 
 // Options configure a broker. Emit is required.

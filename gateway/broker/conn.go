@@ -39,6 +39,7 @@ type conn struct {
 	net.Conn                 // the socket
 	raw      syscall.RawConn // of the socket; nil if that is not a plain one
 	b        *Broker
+	over     chan struct{}     // closed when the connection is about to end
 	from     Listener          // where the client connected
 	cert     *x509.Certificate // that the client has proven to own, if any
 
@@ -94,7 +95,7 @@ type conn struct {
 }
 
 func newConn(b *Broker, socket net.Conn) *conn {
-	c := &conn{Conn: socket, b: b, buf: make([]byte, idleBuffer)}
+	c := &conn{Conn: socket, b: b, buf: make([]byte, idleBuffer), over: make(chan struct{})}
 	c.changed.L = &c.mu
 	_ = socket.SetReadDeadline(time.Now().Add(connectTimeout))
 	if tcp, ok := socket.(*net.TCPConn); ok {
@@ -358,6 +359,7 @@ func (c *conn) close() {
 		return
 	}
 	c.closing = true
+	close(c.over)
 	c.kill = time.AfterFunc(closeTimeout, func() { _ = c.Conn.Close() })
 	_ = c.Conn.SetReadDeadline(longAgo)
 	c.changed.Broadcast()

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,22 +22,44 @@ const (
 type flight struct {
 	c       *conn
 	acks    []ack
-	pending int // messages at QoS 1 and 2 in it
-	once    int // of these, at QoS 1
+	at      []int // for each of the first acks the index of its event; -1 for none
+	pending int   // messages at QoS 1 and 2 in it
+	once    int   // of these, at QoS 1
 	events  int
 	quota   int         // how many messages at QoS 1 and 2 there may be
 	alone   bool        // its client waits for it, and no other client publishes
 	done    func(error) // finish, bound once
 }
 
-// answer notes the acknowledgement of a PUBLISH.
-func (f *flight) answer(p publish, reason byte) {
+// answer notes the acknowledgement of a PUBLISH that is the event of the given
+// index in the batch, or none.
+func (f *flight) answer(p publish, reason byte, event int) {
 	switch p.qos {
 	case 1:
 		f.acks = append(f.acks, ack{typePuback, reason, p.id})
 	case 2:
 		f.acks = append(f.acks, ack{typePubrec, reason, p.id})
+	default:
+		return
 	}
+	f.at = append(f.at, event)
+}
+
+// refusal tells which acknowledgements of a flight stand for events that are
+// not on disk. The zero value is none of them.
+type refusal struct {
+	all  bool
+	some []int // indexes of events, ascending
+	at   []int // as flight.at
+}
+
+// of reports whether the ith acknowledgement is for an event that was refused.
+func (r refusal) of(i int) bool {
+	if len(r.some) == 0 || i >= len(r.at) {
+		return r.all
+	}
+	_, found := slices.BinarySearch(r.some, r.at[i])
+	return found
 }
 
 // emit hands the batch to the log. It blocks for back-pressure.
@@ -88,17 +111,26 @@ func (f *flight) finish(err error) {
 		c.last = nil
 	}
 	refused := errors.Is(err, ErrRefused)
+	r, lost := refusal{all: err != nil, at: f.at}, f.events
+	var partial *PartialError
+	if errors.As(err, &partial) {
+		r.all, r.some, lost = false, partial.Refused, len(partial.Refused)
+	}
 	if err != nil {
-		c.unacked -= f.pending - f.once
-		c.b.count.refused.Add(uint64(f.events))
+		c.b.count.refused.Add(uint64(lost))
+		for i, a := range f.acks {
+			if a.kind == typePubrec && a.reason == codeSuccess && i < len(f.at) && f.at[i] >= 0 && r.of(i) {
+				c.unacked--
+			}
+		}
 	}
 	if f.pending > f.once {
-		c.session.settle(f, err)
+		c.session.settle(f, r)
 	}
 	switch {
 	case err == nil || refused && c.v5:
-		for _, a := range f.acks {
-			if err != nil && a.reason == codeSuccess && (a.kind == typePuback || !c.session.holds(a.id)) {
+		for i, a := range f.acks {
+			if err != nil && f.denied(i, r) {
 				a.reason = codeQuota
 			}
 			c.out = c.appendAck(a)
@@ -106,8 +138,17 @@ func (f *flight) finish(err error) {
 		if len(f.acks) > 0 {
 			c.acked = time.Now()
 		}
-	case refused && len(f.acks) == 0: // at QoS 0 nothing was promised
+	case refused && !f.answers(r): // at QoS 0 nothing was promised
+		for _, a := range f.acks {
+			c.out = c.appendAck(a)
+		}
 	default:
+		// 3.1.1 has no other answer than the end of the connection.
+		for i, a := range f.acks {
+			if partial != nil && !f.denied(i, r) {
+				c.out = c.appendAck(a)
+			}
+		}
 		if c.v5 && !c.closing {
 			c.out = appendDisconnect(c.out, codeUnspecified)
 		}
@@ -120,6 +161,32 @@ func (f *flight) finish(err error) {
 	c.flush()
 	c.changed.Broadcast()
 	c.recycle(f)
+}
+
+// denied reports whether the ith acknowledgement may not say that a message is
+// on disk. A message at QoS 2 may be there already, and one that came twice is
+// there if the first of it is.
+func (f *flight) denied(i int, r refusal) bool {
+	a := f.acks[i]
+	switch {
+	case a.reason != codeSuccess:
+		return false
+	case a.kind == typePuback:
+		return r.of(i)
+	}
+	repeated := i >= len(f.at) || f.at[i] < 0
+	return (repeated || r.of(i)) && !f.c.session.holds(a.id)
+}
+
+// answers reports whether the client waits for an answer about an event that
+// was refused.
+func (f *flight) answers(r refusal) bool {
+	for i := range f.acks {
+		if r.of(i) {
+			return true
+		}
+	}
+	return false
 }
 
 // appendAck appends an acknowledgement to the queue. The caller holds c.mu.
@@ -149,7 +216,7 @@ func (c *conn) ride(f *flight) {
 // abandon forgets a batch that was not given to the log.
 func (f *flight) abandon() {
 	if f.pending > f.once {
-		f.c.session.settle(f, ErrRefused)
+		f.c.session.settle(f, refusal{all: true})
 	}
 }
 
@@ -168,7 +235,7 @@ func (c *conn) newFlight() *flight {
 
 func (c *conn) recycle(f *flight) {
 	if len(c.free) < 4 && cap(f.acks) <= 4096 {
-		f.acks, f.pending, f.once, f.events = f.acks[:0], 0, 0, 0
+		f.acks, f.at, f.pending, f.once, f.events = f.acks[:0], f.at[:0], 0, 0, 0
 		c.free = append(c.free, f)
 	}
 }

@@ -103,7 +103,7 @@ func (c *conn) handOver(h header, p []byte) (err error) {
 func (c *conn) takeRun(run []byte, n int) error {
 	var (
 		f       = c.newFlight()
-		batch   = Batch{Client: c.cl.ID}
+		batch   = Batch{Client: c.cl.ID, Gone: c.over}
 		release []uint16
 		total   int
 		pings   int
@@ -192,13 +192,13 @@ func (c *conn) takePublish(batch *Batch, f *flight, first byte, body []byte) (si
 	}
 	if p.qos == 2 && !c.session.take(c, p.id, p.dup, topic.allowed) {
 		c.b.count.duplicates.Add(1)
-		f.answer(p, codeSuccess)
+		f.answer(p, codeSuccess, -1)
 		return 0, nil
 	}
 	if !topic.allowed {
 		return 0, c.deny(f, p, topic.name)
 	}
-	f.answer(p, codeSuccess)
+	f.answer(p, codeSuccess, len(batch.Events))
 	switch p.qos {
 	case 1:
 		f.pending++
@@ -271,7 +271,7 @@ func (c *conn) deny(f *flight, p publish, topic string) error {
 		return v
 	}
 	c.b.count.refused.Add(1)
-	f.answer(p, v.code)
+	f.answer(p, v.code, -1)
 	return nil
 }
 

@@ -85,17 +85,17 @@ func (s *session) take(c *conn, id uint16, dup, allowed bool) bool {
 }
 
 // settle notes the outcome of the commit that a flight's QoS 2 messages were in.
-func (s *session) settle(f *flight, err error) {
+func (s *session) settle(f *flight, r refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, a := range f.acks {
+	for i, a := range f.acks {
 		if a.kind != typePubrec || a.reason != codeSuccess {
 			continue
 		}
 		h, ok := s.held[a.id]
 		switch {
 		case !ok || h.c != f.c || h.committed:
-		case err != nil:
+		case r.of(i):
 			delete(s.held, a.id)
 		default:
 			h.committed = true

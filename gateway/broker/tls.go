@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -73,6 +74,18 @@ func (t TLS) load() (*tls.Config, error) {
 	return config, nil
 }
 
+// Encrypt returns a listener whose connections are those of l behind TLS.
+func (t TLS) Encrypt(l net.Listener, log *slog.Logger) (net.Listener, error) {
+	k, err := newKeys(t, log)
+	if err != nil {
+		return nil, err
+	}
+	return tls.NewListener(l, &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return k.current(), nil },
+	}), nil
+}
+
 // keysAge is how long the files are taken to be as they were.
 const keysAge = time.Second
 
@@ -115,10 +128,10 @@ func (k *keys) current() *tls.Config {
 	k.seen = seen
 	config, err := k.set.load()
 	if err != nil {
-		k.log.Warn("mqtt certificate cannot be replaced; the old one stays in use", "err", err)
+		k.log.Warn("a certificate cannot be replaced; the old one stays in use", "err", err)
 		return k.config
 	}
-	k.log.Info("mqtt certificate replaced", "file", k.set.Cert)
+	k.log.Info("certificate replaced", "file", k.set.Cert)
 	k.config = config
 	return config
 }

@@ -155,3 +155,29 @@ func (s Size) String() string {
 // Path is the name of a file or directory. Decode makes relative paths
 // relative to the directory of the configuration file; "-" stays as it is.
 type Path string
+
+// Percent is a part of a whole, written as in "20%" or "0.5%": more than 0 and
+// at most 100.
+type Percent float64
+
+var percentForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?%$`)
+
+// UnmarshalText reads a percentage; the error says what was expected.
+func (p *Percent) UnmarshalText(text []byte) error {
+	m := percentForm.FindSubmatch(text)
+	if m == nil {
+		return fmt.Errorf("%q is not a share; write one such as 20%%", text)
+	}
+	number, err := strconv.ParseFloat(string(m[1]), 64)
+	if err != nil || number <= 0 || number > 100 {
+		return fmt.Errorf("the share %q must be more than 0%% and at most 100%%", text)
+	}
+	*p = Percent(number)
+	return nil
+}
+
+// Part returns p as a part of 1.
+func (p Percent) Part() float64 { return float64(p) / 100 }
+
+// String formats p so that it can be read again.
+func (p Percent) String() string { return strconv.FormatFloat(float64(p), 'f', -1, 64) + "%" }

@@ -129,7 +129,7 @@ func (s *Server) store(ctx context.Context, events []event.Event) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrFull):
-		return problemf(http.StatusInsufficientStorage, "the disk of the gateway is full").after(30)
+		return problemf(http.StatusInsufficientStorage, "%v; nothing was taken, send it again later", err).after(30)
 	case s.intake.Err() != nil:
 		return stopping()
 	case errors.Is(err, context.DeadlineExceeded):

@@ -24,8 +24,9 @@ const (
 	MostEvents = 10_000
 )
 
-// ErrFull is wrapped by errors of Emit that mean that the disk is full.
-var ErrFull = errors.New("the disk is full")
+// ErrFull is wrapped by errors of Emit that mean that there is no room: the
+// disk is full, or a stream that then refuses. The sender is shown the error.
+var ErrFull = errors.New("there is no room")
 
 // Emit takes the events of one request into the log, as a whole. It blocks for
 // back-pressure until ctx ends, and returns an error only if the events were
@@ -64,7 +65,7 @@ type Stats struct {
 // Server takes events over HTTP. Make it with [New].
 type Server struct {
 	o       Options
-	tokens  tokens
+	tokens  atomic.Pointer[tokens]
 	origins *http.CrossOriginProtection // knows the requests of web pages
 	budget  budget
 	unzip   sync.Pool // of *gzip.Reader
@@ -100,10 +101,11 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{o: o, origins: http.NewCrossOriginProtection(), budget: budget{limit: 4 * int64(o.MaxBody)}}
 	s.unzip.New = func() any { return new(gzip.Reader) }
-	var err error
-	if s.tokens, err = newTokens(o.Tokens); err != nil {
+	all, err := newTokens(o.Tokens)
+	if err != nil {
 		return nil, err
 	}
+	s.tokens.Store(&all)
 	s.intake, s.stop = context.WithCancel(context.Background())
 	s.http = http.Server{
 		Handler:           http.HandlerFunc(s.handle),
@@ -117,11 +119,26 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
+// SetTokens replaces those who may send; requests that are being answered are
+// not touched. The last token cannot be taken away, nor the first be given:
+// that would change who can reach the server at all.
+func (s *Server) SetTokens(secrets map[string]config.Secret) error {
+	all, err := newTokens(secrets)
+	if err != nil {
+		return err
+	}
+	if (len(all) == 0) != (len(*s.tokens.Load()) == 0) {
+		return errors.New("going from tokens to none, or back, takes a restart")
+	}
+	s.tokens.Store(&all)
+	return nil
+}
+
 // Start serves on l until Close and returns at once. It owns l, also when it
 // returns an error: without tokens l must be on a loopback address. A listener
 // of crypto/tls will do. Start is called once.
 func (s *Server) Start(l net.Listener) error {
-	if len(s.tokens) == 0 && !loopback(l.Addr().String()) {
+	if len(*s.tokens.Load()) == 0 && !loopback(l.Addr().String()) {
 		l.Close()
 		return fmt.Errorf("take events on %s: other machines can reach it, so it needs tokens", l.Addr())
 	}

@@ -53,7 +53,8 @@ func CheckToken(s config.Secret) error {
 // sender returns who sent the request: the name of the token, or without
 // tokens the host. The error is a problem.
 func (s *Server) sender(r *http.Request) (string, error) {
-	if len(s.tokens) == 0 {
+	all := *s.tokens.Load()
+	if len(all) == 0 {
 		return s.local(r)
 	}
 	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -61,16 +62,16 @@ func (s *Server) sender(r *http.Request) (string, error) {
 		return "", problemf(http.StatusUnauthorized, "send a token, as Authorization: Bearer TOKEN")
 	}
 	sum, found := sha256.Sum256([]byte(text)), -1
-	for i := range s.tokens {
+	for i := range all {
 		// Each is compared, so that the time says nothing about which it is.
-		if subtle.ConstantTimeCompare(sum[:], s.tokens[i].sum[:]) == 1 {
+		if subtle.ConstantTimeCompare(sum[:], all[i].sum[:]) == 1 {
 			found = i
 		}
 	}
 	if found < 0 {
 		return "", problemf(http.StatusUnauthorized, "the token is not known")
 	}
-	return s.tokens[found].name, nil
+	return all[found].name, nil
 }
 
 // local lets programs of this machine send, but not web pages in a browser on

@@ -36,6 +36,28 @@ func TestOnlyTokensMaySend(t *testing.T) {
 	}
 }
 
+func TestTokensAreReplacedWithoutARestart(t *testing.T) {
+	m := &memory{}
+	s := start(t, m, Options{Tokens: map[string]config.Secret{"old": config.NewSecret("alpha")}})
+	as := func(token string) int {
+		return send(t, s, request{path: "/a", header: map[string]string{"Authorization": "Bearer " + token}}).Status
+	}
+	if err := s.SetTokens(map[string]config.Secret{"new": config.NewSecret("beta")}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := as("alpha"), as("beta"); a != 401 || b != 200 {
+		t.Errorf("the token that is gone gets %d, the new one %d", a, b)
+	}
+	for what, wrong := range map[string]map[string]config.Secret{"none": nil, "an empty one": {"x": config.NewSecret("")}} {
+		if err := s.SetTokens(wrong); err == nil {
+			t.Errorf("%s is taken", what)
+		}
+	}
+	if got := as("beta"); got != 200 {
+		t.Errorf("after a mistake the token gets %d", got)
+	}
+}
+
 func TestWithoutTokensOnlyProgramsOfThisMachineMaySend(t *testing.T) {
 	s, err := New(Options{Emit: (&memory{}).take})
 	if err != nil {

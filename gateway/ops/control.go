@@ -27,6 +27,8 @@ func (s *Server) controlHandler() http.Handler {
 	mux.HandleFunc("GET /v1/status", s.serveStatus)
 	mux.HandleFunc("POST /v1/reload", s.serveReload)
 	mux.HandleFunc("GET /v1/tail", s.serveTail)
+	s.letterRoutes(mux)
+	s.verifyRoutes(mux)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

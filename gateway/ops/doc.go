@@ -18,5 +18,9 @@
 //	GET  /v1/status     Status as JSON
 //	POST /v1/reload     reload the configuration; 422 if it has mistakes
 //	GET  /v1/tail       events as NDJSON, see TailQuery
+//	GET  /v1/dead       open dead letters as NDJSON, see LetterQuery
+//	POST /v1/dead/retry, /v1/dead/purge  settle those that the query selects
+//	POST /v1/verify     begin a recount of the ledger, unless one is under way
+//	GET  /v1/verify     how far it is, and what it found: see Verification
 //	     /debug/pprof/  profiles of the process
 package ops

@@ -18,6 +18,9 @@ type Gateway interface {
 	// hold up the gateway: what retention removes before it was sent is
 	// skipped.
 	Tail(ctx context.Context, q TailQuery, send func(Item) error) error
+
+	Undertaker
+	Verifier
 }
 
 // TailQuery selects the events of a Tail: those that come from now on, or

@@ -73,6 +73,26 @@ var gatewayMetrics = []metric[Status]{
 		func(s Status) float64 { return float64(s.MQTT.Violations) }),
 	family(counter, "mqtt_refused_total", "Messages from MQTT clients that were neither taken nor acknowledged.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Refused) }),
+
+	family(gauge, "dead_letters", "Dead letters that are open.", nil,
+		func(s Status) float64 { return float64(s.Dead.Open) }),
+	family(counter, "dead_letters_retried_total", "Dead letters that were moved back to pending.", nil,
+		func(s Status) float64 { return float64(s.Dead.Retried) }),
+	family(counter, "dead_letters_purged_total", "Dead letters that were purged.", nil,
+		func(s Status) float64 { return float64(s.Dead.Purged) }),
+	family(counter, "dead_letters_lost_total", "Open dead letters that the limits of their stream took.", nil,
+		func(s Status) float64 { return float64(s.Dead.Lost) }),
+}
+
+var ingestMetrics = []metric[IngestStatus]{
+	family(counter, "ingest_events_total", "Events taken over HTTP that are on disk.", nil,
+		func(s IngestStatus) float64 { return float64(s.Events) }),
+	family(counter, "ingest_invalid_total", "HTTP requests with a mistake.", nil,
+		func(s IngestStatus) float64 { return float64(s.Invalid) }),
+	family(counter, "ingest_unauthorized_total", "HTTP requests without a right to send.", nil,
+		func(s IngestStatus) float64 { return float64(s.Unauthorized) }),
+	family(counter, "ingest_refused_total", "HTTP requests that were not taken and may be sent again.", nil,
+		func(s IngestStatus) float64 { return float64(s.Refused) }),
 }
 
 var streamMetrics = []metric[StreamStatus]{
@@ -86,8 +106,18 @@ var streamMetrics = []metric[StreamStatus]{
 		func(s StreamStatus) float64 { return float64(s.Max) }),
 	family(counter, "stream_appended_total", "Events appended since the store was created.", streamLabels,
 		func(s StreamStatus) float64 { return float64(s.Appended) }),
-	family(counter, "stream_dropped_total", "Events removed by retention.", streamLabels,
+	family(counter, "stream_removed_total", "Events that are not kept any more.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Removed) }),
+	family(counter, "stream_dropped_total", "Events removed because the stream was full, before a destination had them.", streamLabels,
 		func(s StreamStatus) float64 { return float64(s.Dropped) }),
+	family(counter, "stream_expired_total", "Events removed because of their age, before a destination had them.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Expired) }),
+	family(counter, "stream_refused_total", "Events of sources that the full stream refused.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Refused) }),
+	family(gauge, "stream_full", "1 while sources are refused or wait because the stream is full.", streamLabels,
+		func(s StreamStatus) float64 { return flag(s.Full) }),
+	family(gauge, "stream_waiting_appends", "Messages and requests of sources that wait for room.", streamLabels,
+		func(s StreamStatus) float64 { return float64(s.Waiting) }),
 	family(counter, "stream_damaged_total", "Events that could not be read back.", streamLabels,
 		func(s StreamStatus) float64 { return float64(s.Damaged) }),
 }
@@ -103,7 +133,7 @@ var destinationMetrics = []metric[DestinationStatus]{
 		func(d DestinationStatus) float64 { return float64(d.Offset) }),
 	family(gauge, "destination_lag_events", "Events behind the head of the stream.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Lag) }),
-	family(gauge, "destination_lag_bytes", "Bytes on disk behind the head of the stream, where known.", destinationLabels,
+	family(gauge, "destination_lag_bytes", "Bytes on disk behind the head of the stream, about.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.LagBytes) }),
 	family(gauge, "destination_oldest_seconds", "Age of the oldest pending event.", destinationLabels,
 		func(d DestinationStatus) float64 { return d.Oldest.Std().Seconds() }),
@@ -113,9 +143,9 @@ var destinationMetrics = []metric[DestinationStatus]{
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Delivered) }),
 	family(counter, "destination_filtered_total", "Events that the destination did not select.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Filtered) }),
-	family(counter, "destination_expired_total", "Events past their own expiry.", destinationLabels,
+	family(counter, "destination_expired_total", "Events that were removed because of their age before they were delivered.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Expired) }),
-	family(counter, "destination_dropped_total", "Events that retention removed before they were delivered.", destinationLabels,
+	family(counter, "destination_dropped_total", "Events that were removed because the stream was full before they were delivered.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Dropped) }),
 	family(counter, "destination_damaged_total", "Events that could not be read back for delivery.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Damaged) }),
@@ -124,6 +154,8 @@ var destinationMetrics = []metric[DestinationStatus]{
 	// Gauges: a dead letter that is tried again is pending once more.
 	family(gauge, "destination_dead_letters", "Events that the destination refused for good.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Dead) }),
+	family(gauge, "destination_retrying_events", "Of the pending events, dead letters that are tried again.", destinationLabels,
+		func(d DestinationStatus) float64 { return float64(d.Retrying) }),
 	family(gauge, "destination_pending_events", "Events yet to be settled.", destinationLabels,
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Pending) }),
 }
@@ -153,6 +185,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- buildInfo
 	ch <- commitSeconds
 	describe(ch, gatewayMetrics)
+	describe(ch, ingestMetrics)
 	describe(ch, streamMetrics)
 	describe(ch, destinationMetrics)
 	describe(ch, ruleMetrics)
@@ -167,6 +200,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			0.99: st.Store.Latency.P99.Std().Seconds(),
 		})
 	collect(ch, gatewayMetrics, st)
+	if st.Ingest != nil {
+		collect(ch, ingestMetrics, *st.Ingest)
+	}
 	for _, s := range st.Streams {
 		collect(ch, streamMetrics, s, s.Name)
 	}

@@ -27,9 +27,47 @@ type fake struct {
 	items   []Item
 	tailErr error
 	asked   TailQuery
+	dead    []Letter
+	letters LetterQuery // asked for
+	asks    int         // for a recount
 }
 
 func (f *fake) Status() Status { return f.status }
+
+func (f *fake) Letters(_ context.Context, q LetterQuery, send func(Letter) error) error {
+	f.letters = q
+	for _, l := range f.dead {
+		if err := send(l); err != nil {
+			return err
+		}
+	}
+	return f.tailErr
+}
+
+func (f *fake) RetryLetters(_ context.Context, q LetterQuery) (LetterResult, error) {
+	f.letters = q
+	return LetterResult{Selected: 3, Settled: 2, Skipped: 1, Why: "a rule failed on it"}, f.tailErr
+}
+
+func (f *fake) PurgeLetters(_ context.Context, q LetterQuery) (LetterResult, error) {
+	f.letters = q
+	return LetterResult{Selected: 3, Settled: 3}, f.tailErr
+}
+
+func (f *fake) Verify() error { f.asks++; return f.tailErr }
+
+// Verification is finished when it is asked for the second time.
+func (f *fake) Verification() (Verification, bool) {
+	if f.asks == 0 {
+		return Verification{}, false
+	}
+	v := Verification{Started: time.Unix(1, 0).UTC(), Done: 5, Total: 10}
+	if f.asks++; f.asks > 2 {
+		v.Done, v.Finished = 10, time.Unix(3, 0).UTC()
+		v.Streams = []VerifyStream{{Name: "events", First: 1, Next: 11, Events: 10, Differences: []string{"offset 3 is missing"}}}
+	}
+	return v, true
+}
 
 func (f *fake) Reload(ctx context.Context) error { return f.reload(ctx) }
 

@@ -41,6 +41,16 @@ type Status struct {
 	Destinations []DestinationStatus `json:"destinations"`
 	Rules        []RuleStatus        `json:"rules"`
 	MQTT         MQTTStatus          `json:"mqtt"`
+	Ingest       *IngestStatus       `json:"ingest,omitempty"` // nil if nothing is taken over HTTP
+	Dead         DeadStatus          `json:"dead"`
+}
+
+// DeadStatus accounts for every dead letter since the store was created.
+type DeadStatus struct {
+	Open    uint64 `json:"open"`
+	Retried uint64 `json:"retried"` // and either delivered or dead again
+	Purged  uint64 `json:"purged"`
+	Lost    uint64 `json:"lost"` // open ones that the limits of the stream took
 }
 
 // StoreStatus describes the store and the disk under it.
@@ -66,13 +76,25 @@ type StreamStatus struct {
 	Next  uint64 `json:"next"`  // offset of the next event to come
 	Bytes int64  `json:"bytes"` // taken on disk
 	Max   int64  `json:"max"`   // bytes it may take
+	// MaxEvents is how many events it may hold; 0 if that does not matter.
+	MaxEvents uint64 `json:"max_events,omitempty"`
+	WhenFull  string `json:"when_full"` // drop_oldest, block or reject
 	// Keep is how long delivered events stay for replay.
 	Keep Seconds `json:"keep_seconds"`
-	// Of all events appended since the store was created, dropped are those
-	// that retention removed, and damaged those that could not be read back.
+	// Of all events appended since the store was created, removed are those
+	// that are not kept any more. Of these, dropped and expired are those that
+	// some destination had not taken, because the stream was full or they were
+	// too old. Damaged are those that could not be read back.
 	Appended uint64 `json:"appended"`
+	Removed  uint64 `json:"removed"`
 	Dropped  uint64 `json:"dropped"`
+	Expired  uint64 `json:"expired"`
 	Damaged  uint64 `json:"damaged"`
+	// Full says that sources are refused or wait now. Refused events are
+	// counted since the start; waiting are messages and requests now.
+	Full    bool   `json:"full"`
+	Refused uint64 `json:"refused"`
+	Waiting int    `json:"waiting"`
 }
 
 // Events is the number of events that the stream holds.
@@ -98,8 +120,10 @@ type DestinationStatus struct {
 
 	Offset   uint64  `json:"offset"`              // of the last event settled
 	Lag      uint64  `json:"lag"`                 // events behind the head of the stream
-	LagBytes int64   `json:"lag_bytes,omitempty"` // on disk, where it is known
+	LagBytes int64   `json:"lag_bytes,omitempty"` // on disk, about
 	Oldest   Seconds `json:"oldest_seconds"`      // age of the oldest pending event
+	Retrying uint64  `json:"retrying,omitempty"`  // of the lag, dead letters that are tried again
+	Purged   uint64  `json:"purged,omitempty"`    // of the dead letters, those that were purged
 
 	LastError   string    `json:"last_error,omitempty"` // of the attempts below
 	Attempts    int       `json:"attempts"`             // failed in a row
@@ -116,9 +140,9 @@ type Ledger struct {
 	Appended       uint64 `json:"appended"`
 	Delivered      uint64 `json:"delivered"`
 	Filtered       uint64 `json:"filtered"`         // not selected by its topics
-	Expired        uint64 `json:"expired"`          // past their own expiry
-	Dropped        uint64 `json:"dropped"`          // removed by retention before delivery
-	Dead           uint64 `json:"dead"`             // dead letters
+	Expired        uint64 `json:"expired"`          // older than the stream keeps
+	Dropped        uint64 `json:"dropped"`          // removed before delivery because the stream was full
+	Dead           uint64 `json:"dead"`             // dead letters, unless they are tried again
 	Damaged        uint64 `json:"damaged"`          // unreadable in the store
 	SkippedAtStart uint64 `json:"skipped_at_start"` // older than the destination
 	Pending        uint64 `json:"pending"`
@@ -156,6 +180,15 @@ type MQTTStatus struct {
 	Sent       uint64   `json:"sent"`       // messages sent to subscribers
 	Violations uint64   `json:"violations"` // of the protocol; each ended a connection
 	Refused    uint64   `json:"refused"`    // messages that were not taken, and not acknowledged
+}
+
+// IngestStatus describes what comes in over HTTP.
+type IngestStatus struct {
+	Listen       string `json:"listen"`       // address
+	Events       uint64 `json:"events"`       // on disk
+	Invalid      uint64 `json:"invalid"`      // requests with a mistake
+	Unauthorized uint64 `json:"unauthorized"` // requests without a right to send
+	Refused      uint64 `json:"refused"`      // requests that may be sent again
 }
 
 // Seconds is a duration that JSON shows as a number of seconds.

@@ -233,6 +233,7 @@ type status struct {
 	Rules []struct {
 		Name                          string
 		Matched, Passed, Failed, Late uint64
+		Processor                     struct{ Offset, Lag uint64 }
 	}
 }
 

@@ -26,9 +26,11 @@ type publisher struct {
 	total   int    // ends after so many; 0 = when told to stop
 	version byte   // 4 or 5
 	pad     []byte // goes into the payload as "pad"
+	poison  int    // every so many messages is poison; 0 for none
 	onAck   func(n int)
 
 	stopped  atomic.Bool
+	flap     atomic.Bool // to drop the connection once
 	mu       sync.Mutex
 	acked    []bool // by number
 	count    int    // how many are acknowledged
@@ -49,6 +51,9 @@ func (p *publisher) topic() string { return fmt.Sprintf("plant/%d/temp", p.numbe
 
 func (p *publisher) payload(n int) []byte {
 	b := fmt.Appendf(nil, `{"device":"d%d","p":%d,"n":%d,"temperature":%.1f`, p.number, p.number, n, temperature(p.number, n))
+	if p.poison > 0 && n%p.poison == p.poison-1 {
+		b = append(b, `,"poison":true`...)
+	}
 	if p.pad != nil {
 		b = append(b, `,"pad":"`...)
 		b = append(b, p.pad...)
@@ -110,7 +115,7 @@ func (p *publisher) session(ctx context.Context, c *net.TCPConn, open *[]outstan
 			c.Write([]byte{0xE0, 0})
 			return true
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || p.flap.Swap(false) {
 			return false
 		}
 		if len(out) > 0 {
