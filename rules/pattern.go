@@ -74,3 +74,12 @@ func anyOverlap(as, bs []string) bool {
 		return slices.ContainsFunc(bs, func(b string) bool { return overlap(a, b) })
 	})
 }
+
+// PlainFilter returns the topic filter of a pattern with named levels.
+func PlainFilter(pattern string) string {
+	p, err := parsePattern(pattern)
+	if err != nil {
+		return pattern
+	}
+	return p.filter
+}

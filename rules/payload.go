@@ -90,7 +90,10 @@ func (f *frame) format() codec.Codec {
 func (f *frame) find(s *slot) (bool, error) {
 	if !f.decoded {
 		f.decoded = true
-		f.err = f.format().Find(f.ev.Payload, f.plan, f.pass)
+		f.err = nil
+		if err := f.format().Find(f.ev.Payload, f.plan, f.pass); err != nil {
+			f.err = &payloadError{err}
+		}
 	}
 	if f.err == nil && s.Found(f.pass) {
 		return true, nil

@@ -41,10 +41,10 @@ func (t *transform) apply(r *rule) ([]byte, error) {
 	if format != codec.JSON {
 		var err error
 		if in, err = format.AppendJSON(nil, in); err != nil {
-			return nil, err
+			return nil, &payloadError{err}
 		}
 	} else if err := codec.Check(in); err != nil {
-		return nil, err
+		return nil, &payloadError{err}
 	}
 	b := make([]byte, 0, len(in)+32*len(t.names)+16)
 	b = append(b, '{')

@@ -345,6 +345,13 @@ func (l *Log) Gateway() string { return l.opt.Gateway }
 // Now is the wall clock that events are stamped with.
 func (l *Log) Now() event.Time { t, _ := l.clock.now(); return t }
 
+// Clock is Now with what events are stamped with besides: the time since boot
+// and the number of the boot.
+func (l *Log) Clock() (wall event.Time, mono time.Duration, boot uint32) {
+	wall, mono = l.clock.now()
+	return wall, mono, l.clock.boot
+}
+
 // Report says what opening found.
 func (l *Log) Report() Report { return l.report }
 

@@ -25,6 +25,7 @@ func commands() []*cobra.Command {
 		tailCommand(),
 		pubCommand(),
 		subCommand(),
+		rulesCommand(),
 		reloadCommand(),
 		passwdCommand(),
 		benchCommand(),

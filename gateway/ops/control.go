@@ -29,6 +29,7 @@ func (s *Server) controlHandler() http.Handler {
 	mux.HandleFunc("GET /v1/tail", s.serveTail)
 	s.letterRoutes(mux)
 	s.verifyRoutes(mux)
+	s.ruleRoutes(mux)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

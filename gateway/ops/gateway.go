@@ -21,6 +21,7 @@ type Gateway interface {
 
 	Undertaker
 	Verifier
+	RuleKeeper
 }
 
 // TailQuery selects the events of a Tail: those that come from now on, or
