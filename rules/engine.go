@@ -39,12 +39,14 @@ type Engine struct {
 
 	waiting []int // rules that have events of other rules to read, sorted
 
-	timed    bool // durations matter
-	steady   steady
-	holders  []*rule // with for
-	timers   []*rule
-	timerDue event.Time // wall time
-	holdDue  event.Time // steady time
+	timed   bool // durations matter
+	steady  steady
+	holders []*rule // with for
+	timers  []*rule
+	// Wall times: the next one of a timer, and one before which the clock has
+	// been set back so far that timers begin anew.
+	timerDue, timerBack event.Time
+	holdDue             event.Time // steady time; may be too early
 
 	// Meter returns the time that has passed, in nanoseconds, for measuring
 	// what rules cost. It does not influence results. nil: nothing is measured.
@@ -134,9 +136,8 @@ func (e *Engine) Step(events []event.Event, res *Result) {
 // pass lets the time pass until an event: what `for` waits for and timers come
 // first.
 func (e *Engine) pass(ev *event.Event, res *Result) {
-	back := ev.Received < e.steady.wall-setBack
 	e.steady.observe(ev.Received, ev.Mono, ev.Boot)
-	if e.steady.now < e.holdDue && ev.Received < e.timerDue && !back {
+	if e.steady.now < e.holdDue && ev.Received < e.timerDue && ev.Received >= e.timerBack {
 		return
 	}
 	e.offset = ev.Offset
@@ -191,13 +192,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 	var t event.Time
 	if r.memory != nil {
 		var err error
-		if t, err = r.rowTime(ev); err == nil {
-			var key string
-			if key, err = r.memoryKey(ev); err == nil {
-				err = r.memory.enter(key, e.steady.now)
-			}
-		}
-		if err != nil {
+		if t, err = e.enter(r, ev); err != nil {
 			e.fail(r, res, ev, err)
 			return
 		}
@@ -219,7 +214,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 	}
 	switch {
 	case r.holds != nil:
-		e.hold(r, pass, res)
+		e.hold(r, pass, t, res)
 		if w := r.holds.waiting; len(w) > 0 {
 			e.holdDue = min(e.holdDue, w[0].hold.due)
 		}
@@ -236,12 +231,23 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 	}
 }
 
-// memoryKey is what the rule remembers by: its key, else the topic.
-func (r *rule) memoryKey(ev *event.Event) (string, error) {
-	if r.key == nil {
-		return ev.Topic, nil
+// enter turns the memory of a rule to the key of an event: that of the rule,
+// else the topic. It returns the time by which functions go: that which the
+// rule takes from the payload, else the steady time.
+func (e *Engine) enter(r *rule, ev *event.Event) (t event.Time, err error) {
+	t = e.steady.now
+	if r.clock != nil {
+		if t, err = r.rowTime(ev); err != nil {
+			return 0, err
+		}
 	}
-	return r.key.text()
+	key := ev.Topic
+	if r.key != nil {
+		if key, err = r.key.text(); err != nil {
+			return 0, err
+		}
+	}
+	return t, r.memory.enter(key, e.steady.now)
 }
 
 // outputs makes what the rule emits for the event at hand. The result is valid
@@ -429,9 +435,8 @@ func (e *Engine) tick(in Input, res *Result) (changed bool) {
 	now := in.Now
 	if e.timed && now >= 0 && now < window.MaxTime {
 		was := e.steady
-		back := now < was.wall-setBack
 		e.steady.observe(now, in.Mono, in.Boot)
-		if (e.steady.now >= e.holdDue || now >= e.timerDue || back) && e.elapse(now, res) {
+		if (e.steady.now >= e.holdDue || now >= e.timerDue || now < e.timerBack) && e.elapse(now, res) {
 			changed = true
 		}
 		if !changed {
@@ -483,6 +488,7 @@ func (e *Engine) NextTick() (next event.Time, ok bool) {
 			}
 		}
 	}
+	e.remindHolds() // a condition may have ceased to hold
 	if e.holdDue != never {
 		if t := e.steady.at(e.holdDue); !ok || t < next {
 			next, ok = t, true

@@ -9,7 +9,7 @@ import (
 
 // holding is what `for` keeps of a key whose condition holds.
 type holding struct {
-	since   event.Time // time of the event with which it began
+	since   event.Time // time of the event with which it began, as functions see it
 	due     event.Time // steady time at which the rule emits
 	fired   bool       // it has
 	outputs []output   // to emit, as made of the last event
@@ -51,16 +51,11 @@ func (h *holds) stop(k *keyed) {
 
 // hold takes in whether where holds for the key at hand, and emits once it has
 // for long enough.
-func (e *Engine) hold(r *rule, pass bool, res *Result) {
+func (e *Engine) hold(r *rule, pass bool, t event.Time, res *Result) {
 	k := r.memory.at
 	if !pass {
 		r.holds.stop(k)
 		k.hold = nil
-		return
-	}
-	t, err := r.rowTime(r.frame.ev)
-	if err != nil {
-		e.fail(r, res, r.frame.ev, err)
 		return
 	}
 	if k.hold == nil {
@@ -75,10 +70,10 @@ func (e *Engine) hold(r *rule, pass bool, res *Result) {
 		e.fail(r, res, r.frame.ev, err)
 		return
 	}
-	for i := range outputs { // they may wait long after the events they share memory with
-		outputs[i].event.Payload = slices.Clone(outputs[i].event.Payload)
+	h.outputs = slices.Clone(outputs)
+	for i := range h.outputs { // they may wait long after the events they share memory with
+		h.outputs[i].event.Payload = slices.Clone(h.outputs[i].event.Payload)
 	}
-	h.outputs = outputs
 	if t-h.since >= r.holds.span {
 		e.fire(r, k, res)
 	}

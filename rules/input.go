@@ -42,10 +42,7 @@ func (e *Engine) Apply(in Input, res *Result) (changed bool) {
 		r.cost = cost{}
 		r.total.off.Store(in.Disable)
 	}
-	e.timerDue = 0 // whatever it is now, the next look tells
-	if len(e.timers) == 0 {
-		e.timerDue = never
-	}
+	e.remindTimers()
 	e.remindHolds()
 	return changed
 }

@@ -57,9 +57,10 @@ type memory struct {
 // keyed is the memory of one key.
 type keyed struct {
 	name         string
-	seen         event.Time // by the engine's steady time
-	cells        []cell     // by site
-	hold         *holding   // nil: where does not hold
+	seen         event.Time    // by the engine's steady time
+	cells        []cell        // by site
+	times        [2]event.Time // newest of its events and panes
+	hold         *holding      // nil: where does not hold
 	older, newer *keyed
 }
 
@@ -139,12 +140,14 @@ func (m *memory) unlink(k *keyed) {
 }
 
 // run lets the sites of a phase take in the event or pane at hand, whose time
-// is t. A site whose arguments cannot be evaluated remembers nothing of it and
+// is t; where that goes back it stands still. A site whose arguments cannot be evaluated remembers nothing of it and
 // fails only if its result is asked for.
 func (m *memory) run(p phase, t event.Time) {
+	newest := &m.at.times[p/closed]
+	*newest = max(*newest, t)
 	for i, s := range m.sites {
 		if s.phase == p {
-			s.result, s.err = s.take(&m.at.cells[i], t)
+			s.result, s.err = s.take(&m.at.cells[i], *newest)
 		}
 	}
 }

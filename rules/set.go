@@ -167,7 +167,7 @@ func (s *Set) Stats() []Stat {
 // Engine returns a new engine with empty state for the rules whose events come
 // from the stream; nil if there are none.
 func (s *Set) Engine(stream string) *Engine {
-	e := &Engine{stream: stream, frame: newFrame(), codecs: s.options.Codecs, timerDue: never, holdDue: never}
+	e := &Engine{stream: stream, frame: newFrame(), codecs: s.options.Codecs}
 	e.reset()
 	for _, t := range s.options.Tables {
 		e.frame.tables[t.Name] = t
@@ -198,6 +198,7 @@ func (s *Set) Engine(stream string) *Engine {
 		}
 		e.add(r, rank)
 	}
+	e.clear()
 	return e
 }
 
@@ -214,7 +215,7 @@ func (e *Engine) add(r *rule, rank int) {
 		e.listeners = append(e.listeners, l)
 	}
 	if r.timer != nil {
-		e.timers, e.timerDue = append(e.timers, r), 0
+		e.timers = append(e.timers, r)
 	}
 	if r.holds != nil {
 		e.holders = append(e.holders, r)

@@ -120,10 +120,7 @@ func (e *Engine) Restore(r io.Reader) (Restored, error) {
 		return Restored{}, fmt.Errorf("restore the rules on stream %q: %w", e.stream, err)
 	}
 	e.remindHolds()
-	e.timerDue = never
-	for _, r := range e.timers {
-		e.timerDue = min(e.timerDue, r.timer.due())
-	}
+	e.remindTimers()
 	return report, nil
 }
 
@@ -132,7 +129,8 @@ func (e *Engine) clear() {
 		r.clear()
 	}
 	e.offset, e.steady = 0, steady{}
-	e.holdDue = never
+	e.remindHolds()
+	e.remindTimers()
 }
 
 func (r *rule) clear() {
@@ -290,7 +288,10 @@ func (m *memory) write(b []byte) []byte {
 		b = appendBytes(b, s.id)
 	}
 	for k := m.oldest; k != nil; k = k.newer {
-		b = binary.AppendVarint(appendBytes(b, k.name), int64(k.seen))
+		b = appendBytes(b, k.name)
+		for _, t := range []event.Time{k.seen, k.times[0], k.times[1]} {
+			b = binary.AppendVarint(b, int64(t))
+		}
 		for i := range k.cells {
 			b = k.cells[i].write(b)
 		}
@@ -315,6 +316,7 @@ func (m *memory) read(d *decoder) error {
 	}
 	for len(d.b) > 0 && !d.bad {
 		k := &keyed{name: string(d.bytes()), seen: event.Time(d.int()), cells: make([]cell, len(m.sites))}
+		k.times = [2]event.Time{event.Time(d.int()), event.Time(d.int())}
 		for _, i := range to {
 			var c cell
 			c.read(d)

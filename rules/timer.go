@@ -41,13 +41,12 @@ func (t *timer) time(now event.Time) (at event.Time, triggers bool) {
 
 // trigger evaluates the rules whose time has come.
 func (e *Engine) trigger(now event.Time, res *Result) (changed bool) {
-	e.timerDue = never
 	for _, r := range e.timers {
 		t := r.timer
 		if r.off {
 			continue
 		}
-		if d := t.due(); d <= now || now < t.last-setBack {
+		if t.due() <= now || now < t.last-setBack {
 			changed = true
 			if at, triggers := t.time(now); triggers {
 				t.event = event.Event{Topic: r.Name, Source: "timer", Client: r.Name, Time: at, Received: now}
@@ -55,7 +54,18 @@ func (e *Engine) trigger(now event.Time, res *Result) (changed bool) {
 				e.run(r, 0, &t.event, res)
 			}
 		}
-		e.timerDue = min(e.timerDue, t.due())
 	}
+	e.remindTimers()
 	return changed
+}
+
+// remindTimers works out when to look at the timers again.
+func (e *Engine) remindTimers() {
+	e.timerDue, e.timerBack = never, -never
+	for _, r := range e.timers {
+		if t := r.timer; !r.off {
+			e.timerDue = min(e.timerDue, t.due())
+			e.timerBack = max(e.timerBack, t.last-setBack)
+		}
+	}
 }

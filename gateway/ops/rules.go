@@ -70,6 +70,5 @@ func (c *Client) RuleState(ctx context.Context, name, key string) ([]byte, error
 	if err := json.Indent(&b, body, "", "  "); err != nil {
 		return nil, fmt.Errorf("read the state of the rule %s: %w", name, err)
 	}
-	b.WriteByte('\n')
-	return bytes.TrimLeft(b.Bytes(), "\n"), nil
+	return b.Bytes(), nil
 }
