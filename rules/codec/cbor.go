@@ -49,7 +49,7 @@ func (cborCodec) Find(payload []byte, t *Tree, pass uint64) error {
 		return err
 	}
 	if len(t.bare) > 0 {
-		v, err := f.decode(at, f.skip(at))
+		v, err := f.decode(0, len(payload))
 		if err != nil {
 			return err
 		}
@@ -160,7 +160,6 @@ func (f *cborFinder) skip(i int) int {
 
 // value fills the slots of t and below from the item at i and returns its end.
 func (f *cborFinder) value(i int, t *Tree) (end int, err error) {
-	i = f.tags(i)
 	if len(t.slots) > 0 {
 		v, err := f.decode(i, f.skip(i))
 		if err != nil {
@@ -168,6 +167,7 @@ func (f *cborFinder) value(i int, t *Tree) (end int, err error) {
 		}
 		put(t.slots, v, f.pass)
 	}
+	i = f.tags(i)
 	major, n, at := f.head(i)
 	if len(t.kids) == 0 || major != cborArray && major != cborMap {
 		return f.skip(i), nil
@@ -223,9 +223,11 @@ func (f *cborFinder) key(i int) (name string, end int) {
 	return fmt.Sprint(v), end
 }
 
-// decode returns the item in [i, end).
+// decode returns the item in [i, end). Of tags only those of big numbers count.
 func (f *cborFinder) decode(i, end int) (any, error) {
 	switch major, arg, at := f.head(i); {
+	case major == cborTag && arg != 2 && arg != 3:
+		return f.decode(at, end)
 	case major == cborUnsigned:
 		return wholeUnsigned(arg), nil
 	case major == cborNegative && arg < 1<<63:

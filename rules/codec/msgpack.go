@@ -3,6 +3,7 @@ package codec
 import (
 	"fmt"
 	"strings"
+	"unsafe"
 
 	"github.com/tinylib/msgp/msgp"
 )
@@ -105,7 +106,7 @@ func (f *msgpackFinder) value(b []byte, t *Tree) (rest []byte, err error) {
 func (f *msgpackFinder) key(b []byte) (name string, rest []byte, err error) {
 	if kind := msgp.NextType(b); kind == msgp.StrType || kind == msgp.BinType {
 		key, rest, err := msgp.ReadMapKeyZC(b)
-		return string(key), rest, err
+		return unsafe.String(unsafe.SliceData(key), len(key)), rest, err
 	}
 	v, rest, err := msgp.ReadIntfBytes(b)
 	return fmt.Sprint(plain(v)), rest, err
