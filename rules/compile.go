@@ -9,6 +9,7 @@ import (
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/vm"
 
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
@@ -77,6 +78,8 @@ func (c *ruleCompiler) compile() {
 	for i, e := range sets {
 		v := r.vars[i]
 		if v.program = c.program(e); v.program != nil {
+			// It runs while an expression that names it is being run.
+			v.program.vm = &vm.VM{MemoryBudget: maxMemory}
 			if v.kind = v.program.kind; v.kind > duration {
 				v.kind = anything
 			}

@@ -78,6 +78,7 @@ type program struct {
 	slot   *slot // the whole expression is this field
 	code   *vm.Program
 	frame  *frame
+	vm     *vm.VM
 	places map[int]config.Pos // where errors were, by offset
 }
 
@@ -145,7 +146,7 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 	if err != nil {
 		return nil, located(e.source, err)
 	}
-	p = &program{what: e.what, source: e.source, kind: kindOf(t), frame: e.scope.frame}
+	p = &program{what: e.what, source: e.source, kind: kindOf(t), frame: e.scope.frame, vm: &e.scope.frame.vm}
 	switch {
 	case e.key && p.kind >= instant:
 		return nil, all("%s must be text, a number or true or false, not %v", e.what, p.kind)
@@ -258,7 +259,7 @@ func (p *program) run() (any, error) {
 		}
 		return v, nil
 	}
-	v, err := p.frame.vm.Run(p.code, nil)
+	v, err := p.vm.Run(p.code, nil)
 	if err != nil {
 		var at *file.Error
 		offset := 0
