@@ -86,9 +86,12 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 		processors: map[string]*runningProcessor{}, destinations: map[string]*destination{}, routed: map[string]bool{},
 	}
 	g.config.Store(cfg)
+	access, err := cfg.MQTT.access() // before the store is opened: a mistake must not touch it
+	if err != nil {
+		return nil, err
+	}
 	g.intake, g.stopIntake = context.WithCancel(context.Background())
 	g.routing, g.stopRouter = context.WithCancel(context.Background())
-	var err error
 	g.log, err = storage.Open(storage.Options{
 		Dir: cfg.Store.Path, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg), Probe: o.Probe,
 	})
@@ -99,23 +102,20 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 	if r := g.log.Report(); r.NewEpoch != "" {
 		o.Logger.Warn("the store has a new epoch: its events from now on have new identities", "why", r.NewEpoch)
 	}
-	if err := errors.Join(g.openBroker(cfg), g.openIngest(cfg)); err != nil {
+	if err := errors.Join(g.openBroker(cfg, access), g.openIngest(cfg)); err != nil {
 		return nil, errors.Join(err, g.log.Close())
 	}
 	return g, nil
 }
 
-func (g *Gateway) openBroker(cfg *Config) error {
-	access, err := cfg.MQTT.access()
-	if err != nil {
-		return err
-	}
+func (g *Gateway) openBroker(cfg *Config, access broker.Access) (err error) {
 	o := broker.Options{
-		Listen: cfg.MQTT.Listen, Access: access, MaxPacket: cfg.MQTT.MaxPacket,
+		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
 		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,
 		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
 		Release: g.log.Release,
 		Held:    g.log.Held,
+		State:   mqttState{g.log}, Age: g.log.Age, Clock: g.log.Clock, Sessions: cfg.MQTT.Sessions,
 	}
 	g.broker, err = broker.New(o)
 	return err
@@ -162,7 +162,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // what they go to. Health and status come last, when all that they show is there.
 func (g *Gateway) start() error {
 	cfg := g.config.Load()
-	g.router = router{log: g.log, route: g.broker.Route}
+	g.router = router{g.broker}
 	g.followStreams()
 	if err := g.startRules(cfg); err != nil {
 		return err
@@ -210,8 +210,8 @@ func (g *Gateway) followStreams() {
 			continue // dead letters have been routed when they were alive
 		}
 		g.routed[s.Name()] = true
-		_, next, _ := s.Bounds()
-		g.routers.Go(func() { g.router.follow(g.routing, s, next) })
+		f, next := g.router.begin(s)
+		g.routers.Go(func() { g.router.follow(g.routing, s, f, next) })
 	}
 }
 

@@ -178,11 +178,19 @@ func newRetries(c cursor) *retries {
 	})}
 }
 
-func (r *retries) Next(ctx context.Context, l forward.Limits) (forward.Batch, error) {
-	events, err := r.retries.Next(ctx, storage.ReadLimits{Events: l.Events, Bytes: l.Bytes})
-	return forward.Batch{Gateway: r.log.Gateway(), Stream: r.stream.Name(), Events: events}, err
+// Next hands out one letter at a time: what lies between two of them is none
+// of its business.
+func (r *retries) Next(ctx context.Context, _ forward.Limits) (forward.Span, error) {
+	e, err := r.retries.Next(ctx)
+	if err != nil {
+		return forward.Span{}, err
+	}
+	return forward.Span{
+		Batch: forward.Batch{Gateway: r.log.Gateway(), Stream: r.stream.Name(), Events: []event.Event{e}},
+		From:  e.Offset, To: e.Offset + 1,
+	}, nil
 }
 
-func (r *retries) Commit(ctx context.Context, n int, o forward.Outcome) error {
-	return r.retries.Commit(ctx, n, r.outcome(o))
+func (r *retries) Commit(ctx context.Context, _, _ uint64, o forward.Outcome) error {
+	return r.retries.Commit(ctx, r.outcome(o))
 }

@@ -14,8 +14,8 @@ import (
 
 // input is the passing of time until now, which lies at most a moment back.
 func (p *processor) input(now event.Time) rules.Input {
-	wall, mono, boot := p.log.Clock()
-	return rules.Input{Now: now, Mono: mono - wall.Std().Sub(now.Std()), Boot: boot}
+	boot, mono := p.log.Clock()
+	return rules.Input{Now: now, Mono: mono - p.log.Now().Std().Sub(now.Std()), Boot: boot}
 }
 
 // apply gives the rules an input and logs it if it had an effect.

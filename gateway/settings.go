@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -65,26 +64,6 @@ type HTTPConfig struct {
 	Listen string // host:port; empty means none
 }
 
-// DestinationConfig is one destination.
-type DestinationConfig struct {
-	Name    string
-	Type    string   // name of the sink's kind
-	From    []string // streams
-	Topics  []string // filters
-	Oldest  bool     // a cursor that does not exist yet begins at the oldest event, not at the end
-	Batch   forward.Limits
-	Timeout time.Duration // of one Send
-
-	// Settings is equal for destinations whose settings are equal, those of
-	// the kind, variables and files with secrets included.
-	Settings string
-	// New makes the sink. Its settings have passed the check of the kind.
-	New func() (forward.Sink, error)
-	// NewSource makes what brings events back from the far side; it is nil, or
-	// returns nil, where nothing does.
-	NewSource func() (forward.Source, error)
-}
-
 // Parts are the kinds that a configuration can name.
 type Parts struct {
 	Sinks   []forward.Kind
@@ -143,23 +122,6 @@ type streamSettings struct {
 
 type httpSettings struct {
 	Listen string `config:"listen"`
-}
-
-// destinationSettings are the keys of every destination; the others belong to
-// the kind of its sink.
-type destinationSettings struct {
-	Type    string          `config:"type,required"`
-	From    []string        `config:"from"`
-	Topics  []string        `config:"topics"`
-	Start   string          `config:"start,oneof=now|oldest"`
-	Batch   batchSettings   `config:"batch"`
-	Timeout config.Duration `config:"timeout,min=100ms,max=1h"`
-}
-
-type batchSettings struct {
-	Events int             `config:"events,min=1,max=100000"`
-	Bytes  config.Size     `config:"bytes,min=1KiB,max=16MiB"`
-	Linger config.Duration `config:"linger,max=1h"`
 }
 
 // loader collects what it finds in one Config and its mistakes.
@@ -320,73 +282,4 @@ func (l *loader) bound() {
 	if l.total > 0 && sum > int64(l.total) {
 		l.errorf("streams", "the streams may take %v together; a 32-bit system has room for %v: lower max of some", config.Size(sum), l.total)
 	}
-}
-
-func (l *loader) destination(s *config.Section) {
-	set := destinationSettings{
-		From: []string{streamAlerts}, Topics: []string{"#"}, Start: "now", Timeout: config.Duration(30 * time.Second),
-		Batch: batchSettings{Events: 500, Bytes: 256 << 10, Linger: config.Duration(200 * time.Millisecond)},
-	}
-	common := config.Keys(&set)
-	if s.Kind() == config.Mapping {
-		l.errs.Add(s.Only(common...).Decode(&set))
-	} else {
-		l.errs.Add(s.Decode(&set))
-	}
-	if !validName(s.Name()) {
-		l.errs.Add(s.Errorf("", "%q cannot name a destination; %s", s.Name(), nameRule))
-	}
-	for i, name := range set.From {
-		if l.stream(name) == nil {
-			l.errs.Add(s.Errorf(fmt.Sprintf("from.%d", i), "%s", l.unknownStream(name)))
-		}
-	}
-	l.filters(s, set.Topics)
-	d := DestinationConfig{
-		Name: s.Name(), Type: set.Type, From: set.From, Topics: set.Topics, Oldest: set.Start == "oldest",
-		Batch:   forward.Limits{Events: set.Batch.Events, Bytes: int(set.Batch.Bytes), Linger: set.Batch.Linger.Std()},
-		Timeout: set.Timeout.Std(), Settings: s.Fingerprint(),
-	}
-	l.sink(s, s.Allow(common...), &d)
-	l.c.Destinations = append(l.c.Destinations, d)
-}
-
-// sink finds the kind of d and lets it check its own settings.
-func (l *loader) sink(s, own *config.Section, d *DestinationConfig) {
-	var known []string
-	for _, kind := range l.parts.Sinks {
-		known = append(known, kind.Name)
-		if kind.Name != d.Type {
-			continue
-		}
-		d.New = func() (forward.Sink, error) { return kind.New(own) }
-		if kind.Source != nil {
-			d.NewSource = func() (forward.Source, error) { return kind.Source(own) }
-		}
-		sink, err := d.New()
-		if err != nil {
-			l.errs.Add(placed(s, err))
-		} else if err := sink.Close(); err != nil {
-			l.errs.Add(placed(s, err))
-		}
-		return
-	}
-	if d.Type == "" {
-		return // reported as a missing key
-	}
-	hint := "; known are " + strings.Join(known, ", ")
-	if near := config.Nearest(d.Type, known); near != "" {
-		hint = fmt.Sprintf(", did you mean %q?", near)
-	}
-	l.errs.Add(s.Errorf("type", "%q is not a kind of destination%s", d.Type, hint))
-}
-
-// placed gives an error without a position that of the section.
-func placed(s *config.Section, err error) error {
-	var many config.Errors
-	var one *config.Error
-	if errors.As(err, &many) || errors.As(err, &one) {
-		return err
-	}
-	return s.Errorf("", "%v", err)
 }

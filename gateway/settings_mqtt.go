@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"time"
 
 	"holdfast/gateway/broker"
 	"holdfast/gateway/config"
@@ -14,8 +15,10 @@ type MQTTConfig struct {
 	AllowAnonymous bool              // clients without a user name may connect, from anywhere
 	ACL            *broker.ACL       // nil: everybody may do everything
 	MaxPacket      int               // bytes
+	Limits         broker.Limits
 	MaxClients     int
 	ReceiveMaximum uint16
+	Sessions       broker.Sessions
 }
 
 // access reads who may connect and what for.
@@ -41,10 +44,26 @@ type mqttSettings struct {
 	MaxPacket      config.Size       `config:"max_packet,min=1KiB,max=4MiB"`
 	MaxClients     int               `config:"max_clients,min=1"`
 	ReceiveMaximum uint16            `config:"receive_maximum,min=1"`
+	ConnectTimeout config.Duration   `config:"connect_timeout,min=1s,max=5m"`
+	MaxTopicBytes  int               `config:"max_topic_bytes,min=16,max=65535"`
+	MaxTopicLevels int               `config:"max_topic_levels,min=1,max=128"`
+	MaxSubs        int               `config:"max_subscriptions,min=1,max=100000"`
+	Sessions       sessionSettings   `config:"sessions"`
+}
+
+// sessionSettings bound what is kept for subscribers that are away.
+type sessionSettings struct {
+	Max    config.Size     `config:"max,min=64KiB"`
+	MaxAge config.Duration `config:"max_age"`
+	Expiry config.Duration `config:"expiry,min=1s"`
 }
 
 func defaultMQTT() mqttSettings {
-	return mqttSettings{MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024}
+	return mqttSettings{
+		MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024,
+		ConnectTimeout: config.Duration(10 * time.Second), MaxTopicBytes: 4096, MaxTopicLevels: 128, MaxSubs: 1000,
+		Sessions: sessionSettings{Max: 64 << 20, Expiry: config.Duration(7 * 24 * time.Hour)},
+	}
 }
 
 const defaultListen = "127.0.0.1:1883"
@@ -53,6 +72,7 @@ type listenSettings struct {
 	Address   string             `config:"address,required"`
 	TLS       *tlsSettings       `config:"tls"`
 	WebSocket *webSocketSettings `config:"websocket"`
+	Proxy     string             `config:"proxy_protocol,oneof=v2"`
 }
 
 type tlsSettings struct {
@@ -79,6 +99,11 @@ func (l *loader) mqtt(s mqttSettings) {
 	l.c.MQTT = MQTTConfig{
 		Users: string(s.Users), AllowAnonymous: s.AllowAnonymous,
 		MaxPacket: int(s.MaxPacket), MaxClients: s.MaxClients, ReceiveMaximum: s.ReceiveMaximum,
+		Limits: broker.Limits{
+			ConnectTimeout: time.Duration(s.ConnectTimeout), TopicBytes: s.MaxTopicBytes,
+			TopicLevels: s.MaxTopicLevels, Subscriptions: s.MaxSubs,
+		},
+		Sessions: broker.Sessions{Max: int64(s.Sessions.Max), MaxAge: time.Duration(s.Sessions.MaxAge), Expiry: time.Duration(s.Sessions.Expiry)},
 	}
 	if s.Listen == nil {
 		l.c.MQTT.Listen = []broker.Listener{{Address: defaultListen}}
@@ -107,22 +132,26 @@ func (l *loader) listener(item *config.Section) (b broker.Listener, ok bool) {
 		l.errs.Add(item.Decode(&set.Address))
 	}
 	b.Address = l.addressIn(item, key, set.Address)
+	b.Proxy = set.Proxy != ""
 	if s := item.Child("tls"); s != nil {
 		b.TLS = l.tls(s, set.TLS)
 	}
 	if s := item.Child("websocket"); s != nil {
 		b.WebSocket = l.webSocket(s, set.WebSocket)
 	}
-	if b.Address == "" || loopback(b.Address) {
+	if b.Address == "" || loopback(b.Address) && !b.Proxy {
 		return b, b.Address != ""
 	}
-	mqtt := &l.c.MQTT
+	mqtt, address := &l.c.MQTT, b.Address
+	if b.Proxy {
+		address += " through the proxy"
+	}
 	byCert := b.TLS != nil && b.TLS.ClientCA != ""
 	switch {
 	case mqtt.Users == "" && !mqtt.AllowAnonymous && !byCert:
 		l.errs.Add(item.Errorf(key, "other machines can reach %s: name the file with those who may connect as users "+
-			"(holdfast passwd writes it), ask for certificates with tls: {client_ca: …}, or let everybody in with allow_anonymous: true", b.Address))
-	case mqtt.Users != "" && b.TLS == nil:
+			"(holdfast passwd writes it), ask for certificates with tls: {client_ca: …}, or let everybody in with allow_anonymous: true", address))
+	case mqtt.Users != "" && b.TLS == nil && !loopback(b.Address): // a proxy beside the gateway may be where TLS ends
 		l.c.Warnings.Add(item.Errorf(key, "other machines can reach %s, and what they send there can be read on the way, passwords too: "+
 			"give it a certificate with tls: {cert: …, key: …}, or see to it that the network is yours alone", b.Address))
 	}

@@ -56,6 +56,7 @@ mqtt:
     - {address: 0.0.0.0:8884, tls: {cert: cert.pem, key: key.pem, client_ca: cert.pem}}
     - {address: 127.0.0.1:8080, websocket: }
     - {address: 0.0.0.0:8443, tls: {cert: cert.pem, key: key.pem}, websocket: {path: /ws, origins: ['https://panel.example']}}
+    - {address: 127.0.0.1:1884, proxy_protocol: v2}
 `})
 	certificate(t, dir)
 	c, err := Load([]string{filepath.Join(dir, "c.yaml")}, fakeParts())
@@ -73,6 +74,7 @@ mqtt:
 		{Address: "0.0.0.0:8884", TLS: tls(broker.TLS{ClientCA: ca, UserFrom: "cn"})},
 		{Address: "127.0.0.1:8080", WebSocket: &broker.WebSocket{Path: "/mqtt"}},
 		{Address: "0.0.0.0:8443", TLS: tls(broker.TLS{}), WebSocket: &broker.WebSocket{Path: "/ws", Origins: []string{"https://panel.example"}}},
+		{Address: "127.0.0.1:1884", Proxy: true},
 	}
 	if diff := cmp.Diff(want, c.MQTT.Listen); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

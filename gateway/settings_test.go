@@ -24,7 +24,7 @@ var updateGolden = flag.Bool("update-settings", false, "write the golden files o
 // fakeParts have kinds whose settings are like those of the real ones.
 func fakeParts() Parts {
 	return Parts{Sinks: []forward.Kind{
-		{Name: "http", New: func(s *config.Section) (forward.Sink, error) {
+		{Name: "http", Requests: 4, New: func(s *config.Section) (forward.Sink, error) {
 			var set struct {
 				URL         string                   `config:"url,required"`
 				Format      string                   `config:"format"`
@@ -93,7 +93,11 @@ func TestAnEmptyFileMeansTheDefaults(t *testing.T) {
 			{Name: "alerts", Max: 64 << 20, Keep: 7 * day},
 			{Name: "dead", Max: 64 << 20, MaxAge: 30 * day},
 		},
-		MQTT:            MQTTConfig{Listen: []broker.Listener{{Address: "127.0.0.1:1883"}}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024},
+		MQTT: MQTTConfig{
+			Listen: []broker.Listener{{Address: "127.0.0.1:1883"}}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024,
+			Limits:   broker.Limits{ConnectTimeout: 10 * time.Second, TopicBytes: 4096, TopicLevels: 128, Subscriptions: 1000},
+			Sessions: broker.Sessions{Max: 64 << 20, Expiry: 7 * 24 * time.Hour},
+		},
 		HTTP:            HTTPConfig{Listen: "127.0.0.1:8480"},
 		ShutdownTimeout: 10 * time.Second,
 	}
@@ -125,7 +129,7 @@ func TestADestinationHasItsOwnKeysAndTheCommonOnes(t *testing.T) {
 	c, err := loadText(t, `
 streams: {vibration: {topics: ['vib/#'], keep: 1h}}
 destinations:
-  z: {type: http, url: u, from: [events, vibration], topics: a/+, start: oldest, batch: {events: 7, bytes: 4KiB, linger: 1s}, timeout: 5s}
+  z: {type: http, url: u, from: [events, vibration], topics: a/+, start: oldest, batch: {events: 7, bytes: 4KiB, linger: 1s}, timeout: 5s, retry: {min: 1s, max: 5m}}
   a: {type: file, path: "-"}
 `)
 	if err != nil {
@@ -133,12 +137,14 @@ destinations:
 	}
 	want := []DestinationConfig{
 		{
-			Name: "z", Type: "http", From: []string{"events", "vibration"}, Topics: []string{"a/+"}, Oldest: true,
+			Name: "z", Type: "http", From: []string{"events", "vibration"}, Topics: []string{"a/+"}, Start: Start{Oldest: true},
 			Batch: forward.Limits{Events: 7, Bytes: 4096, Linger: time.Second}, Timeout: 5 * time.Second,
+			Retry: forward.Backoff{Base: time.Second, Cap: 5 * time.Minute}, Requests: 4, Parallel: true,
 		},
 		{
 			Name: "a", Type: "file", From: []string{"alerts"}, Topics: []string{"#"},
-			Batch: forward.Limits{Events: 500, Bytes: 256 << 10, Linger: 200 * time.Millisecond}, Timeout: 30 * time.Second,
+			Batch: forward.Limits{Events: 2000, Bytes: 512 << 10, Linger: 200 * time.Millisecond}, Timeout: 30 * time.Second,
+			Retry: forward.Backoff{Base: 500 * time.Millisecond, Cap: time.Minute}, Requests: 1,
 		},
 	}
 	if diff := cmp.Diff(want, c.Destinations, cmpopts.IgnoreFields(DestinationConfig{}, "New", "Settings")); diff != "" {
@@ -340,6 +346,24 @@ func TestTheFilesInConfigsPassTheCheck(t *testing.T) {
 		}
 		if len(c.Destinations) != 2 || c.Streams[1].Name != "alerts" {
 			t.Errorf("%s: %+v", name, c)
+		}
+	}
+}
+
+func TestADestinationBeginsWhereItsStartSays(t *testing.T) {
+	for text, want := range map[string]Start{
+		"now": {}, "oldest": {Oldest: true}, "24h": {Ago: 24 * time.Hour},
+		"2026-03-01T08:00:00Z":      {Since: time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)},
+		"2026-03-01T08:00:00+02:00": {Since: time.Date(2026, 3, 1, 6, 0, 0, 0, time.UTC)},
+	} {
+		c, err := loadText(t, "destinations: {d: {type: file, path: x, start: "+text+"}}\n")
+		if err != nil || c.Destinations[0].Start != want {
+			t.Errorf("%s: %+v, %v", text, c, err)
+		}
+	}
+	for _, wrong := range []string{"start: yesterday", "start: 0s", "requests: 2", "retry: {min: 2m}", "retry: {max: 1ms}"} {
+		if _, err := loadText(t, "destinations: {d: {type: file, path: x, "+wrong+"}}\n"); err == nil {
+			t.Errorf("%s was taken", wrong)
 		}
 	}
 }

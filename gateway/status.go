@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"syscall"
 	"time"
@@ -48,12 +49,13 @@ func (g *Gateway) Status() ops.Status {
 			st.Dead = ops.DeadStatus{Open: l.Open, Retried: l.Retried, Purged: l.Purged, Lost: l.Lost}
 		}
 	}
+	st.Replays = slices.DeleteFunc(g.Replays(), func(r ops.ReplayStatus) bool { return r.State == ops.ReplayDone })
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, s := range g.log.Streams() {
 		for _, c := range sortedCursors(s) {
 			d := ops.DestinationStatus{
-				Name: c.Name, Stream: s.Name(), Kind: "none", State: ops.Idle,
+				Name: c.Name, Stream: s.Name(), Kind: ops.KindRemoved, State: ops.Idle,
 				Offset: c.Next - 1, Lag: c.Pending, LagBytes: int64(c.Bytes), Retrying: c.Retrying, Purged: c.Purged,
 				Ledger: ops.Ledger{
 					Appended: c.Appended, Delivered: c.Ledger.Delivered, Filtered: c.Ledger.Filtered, Expired: c.Ledger.Expired,
@@ -135,7 +137,11 @@ func (g *Gateway) mqttStatus(st *ops.Status) {
 	s := g.broker.Stats()
 	st.MQTT = ops.MQTTStatus{
 		Listen: []string{}, Clients: int(s.Clients), Received: s.Received, Sent: s.Delivered,
-		Violations: s.Violations, Refused: s.Refused,
+		Reasons: s.Violations, Refused: s.Refused, Sessions: s.Sessions, Absent: s.Absent,
+		Waiting: s.Waiting, Dropped: s.Dropped, Expired: s.Expired, Retained: s.Retained,
+	}
+	for _, n := range s.Violations {
+		st.MQTT.Violations += n
 	}
 	for _, a := range g.broker.Addrs() {
 		st.MQTT.Listen = append(st.MQTT.Listen, a.String())
@@ -148,7 +154,7 @@ func (g *Gateway) forwarderStatus(d *ops.DestinationStatus, st *ops.Status) {
 	run := g.destinations[d.Name]
 	if run == nil {
 		if d.Lag > 0 {
-			st.Degrade(fmt.Sprintf("destination %s is not configured any more; its place in stream %s is kept, %d events behind", d.Name, d.Stream, d.Lag))
+			st.Degrade(fmt.Sprintf("destination %s is not configured any more; its place in stream %s is kept, %d events behind: put it back, or run holdfast destination forget %s", d.Name, d.Stream, d.Lag, d.Name))
 		}
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 	"unsafe"
 
 	"github.com/expr-lang/expr/ast"
@@ -60,12 +59,13 @@ func (c *ruleCompiler) compile() {
 
 	var inputs []*expression
 	var columns []window.Aggregate
-	var having *expression
+	var while, having *expression
 	var outputs []outputExpressions
 	if sp.Window == nil {
 		outputs = c.outputExpressions(events.in(passed))
 		c.resolve()
 	} else {
+		while = c.expression("window.while", sp.Window.While, events.in(passed), truth)
 		inputs, columns = c.aggregates(events.in(passed))
 		c.resolve()
 		panes := c.paneScope(inputs, columns)
@@ -112,18 +112,36 @@ func (c *ruleCompiler) compile() {
 	}
 	r.transform = c.transform()
 	c.state()
-	if w := sp.Window; w != nil {
-		r.win = &aggregation{
-			mark: window.Watermark{ByEventTime: sp.Time != nil, Grace: time.Duration(w.Grace), Idle: sp.idle()},
-			row:  make([]window.Value, len(inputs)),
-		}
-		for _, e := range inputs {
-			r.win.inputs = append(r.win.inputs, input{program: c.program(e), numeric: e.want == number})
-		}
-		r.win.names = c.paneFields()
-		if len(c.errs) == 0 {
-			r.win.window = window.NewTumbling(time.Duration(w.Tumbling), w.MaxKeys, columns)
-		}
+	if sp.Window != nil {
+		c.window(inputs, columns, while)
+	}
+}
+
+// window makes the window of the rule.
+func (c *ruleCompiler) window(inputs []*expression, columns []window.Aggregate, while *expression) {
+	sp, w := c.sp, c.sp.Window
+	win := &aggregation{
+		mark: window.Watermark{ByEventTime: sp.Time != nil, Grace: w.Grace.Std(), Idle: sp.idle(), Early: w.Early.Std()},
+		row:  make([]window.Value, len(inputs)), names: c.paneFields(), while: c.program(while), late: w.Late,
+	}
+	c.rule.win = win
+	for _, e := range inputs {
+		win.inputs = append(win.inputs, input{program: c.program(e), numeric: e.want == number})
+	}
+	expire := defaultKeyExpire
+	if w.Expire != nil {
+		expire = w.Expire.Std()
+	}
+	assign := w.assigner()
+	if len(c.errs) > 0 || assign == nil {
+		return
+	}
+	var err error
+	win.window, err = window.New(window.Config{
+		Assign: assign, MaxKeys: w.MaxKeys, MaxRows: w.MaxRows, Expire: expire, InOrder: sp.Time == nil,
+	}, columns)
+	if err != nil {
+		c.errs = append(c.errs, sp.section.Errorf("window", "%v", err))
 	}
 }
 
@@ -255,12 +273,9 @@ func (c *ruleCompiler) aggregates(s *scope) ([]*expression, []window.Aggregate) 
 			c.errs = append(c.errs, err)
 			continue
 		}
-		a := window.Aggregate{Op: col.op, Input: -1}
+		a := window.Aggregate{Func: col.fn, Input: -1, Params: col.params}
 		if arg != nil {
-			want := anything
-			if col.op.Numeric() {
-				want = number
-			}
+			want := [...]kind{window.Numbers: number, window.Truths: truth, window.Anything: anything}[col.fn.Input]
 			text := arg.String()
 			for j, e := range inputs {
 				if e.want == want && e.text == text {
@@ -312,10 +327,16 @@ func (c *ruleCompiler) paneScope(inputs []*expression, columns []window.Aggregat
 	f := c.rule.frame
 	s := &scope{frame: f, names: map[string]*name{}, order: new([]string), compiler: c}
 	for i, col := range c.sp.columns {
-		k := number
-		if len(columns) < len(c.sp.columns) {
-			k = anything // some are wrong
-		} else if col.op == window.First || col.op == window.Last {
+		k := anything
+		switch {
+		case len(columns) < len(c.sp.columns): // some are wrong
+		case col.fn.Result == window.Number:
+			k = number
+		case col.fn.Result == window.List:
+			k = list
+		case col.fn.Result == window.Record:
+			k = mapping
+		default:
 			if k = inputs[columns[i].Input].term.kindNow(); k > truth {
 				k = anything
 			}
@@ -325,6 +346,8 @@ func (c *ruleCompiler) paneScope(inputs []*expression, columns []window.Aggregat
 	s.add("key", text, func() (any, error) { return f.pane.Key, nil })
 	s.add("start", instant, func() (any, error) { return f.pane.Start.Std(), nil })
 	s.add("end", instant, func() (any, error) { return f.pane.End.Std(), nil })
+	s.add("early", truth, func() (any, error) { return f.pane.Early, nil })
+	s.add("expired", truth, func() (any, error) { return f.pane.Expired, nil })
 	return s
 }
 
@@ -338,7 +361,7 @@ var countCall = regexp.MustCompile(`^\s*count\s*\(\s*\)\s*$`)
 // parseAggregate takes a column like avg(x) apart.
 func parseAggregate(col *column) (tree *parser.Tree, arg ast.Node, err *config.Error) {
 	if countCall.MatchString(col.source.Text) {
-		col.op = window.Count
+		col.fn, _ = window.Lookup("count")
 		return nil, nil, nil
 	}
 	if tree, err = parse(col.source); err != nil {
@@ -354,23 +377,53 @@ func parseAggregate(col *column) (tree *parser.Tree, arg ast.Node, err *config.E
 		function, args = calleeName(x), x.Arguments
 	default:
 		return nil, nil, col.source.At(0, len(col.source.Text),
-			"an aggregate is one of %s(x) or count(); calculate with aggregates in emit.fields", strings.Join(window.Ops[1:], "(x), "))
+			"an aggregate is a call of one of %s; calculate with aggregates in emit.fields", strings.Join(aggregateNames(), ", "))
 	}
-	for op, known := range window.Ops {
-		if known == function {
-			col.op = window.Op(op)
-		}
-	}
+	fn, known := window.Lookup(function)
 	switch {
-	case col.op == window.Count && function == "count":
-		return nil, nil, errorAt(col.source, at, "count() counts events and takes nothing; select events with where")
-	case col.op == window.Count:
+	case !known:
 		return nil, nil, errorAt(col.source, at, "%q is not an aggregate%s; known are %s", function,
-			didYouMean(function, window.Ops[:]), strings.Join(window.Ops[:], ", "))
-	case len(args) != 1:
-		return nil, nil, errorAt(col.source, at, "%s takes one expression, as in %s(temperature)", function, function)
+			didYouMean(function, aggregateNames()), strings.Join(aggregateNames(), ", "))
+	case fn.Input == window.NoInput:
+		return nil, nil, errorAt(col.source, at, "count() counts events and takes nothing; select events with where or use count_if")
+	case len(args) == 0:
+		return nil, nil, errorAt(col.source, at, "%s takes an expression, as in %s", function, fn.Signature())
 	}
+	col.params = nil // a spec is compiled once for each engine
+	for _, arg := range args[1:] {
+		f, ok := constant(arg)
+		if !ok {
+			return nil, nil, errorAt(col.source, arg.Location(), "what follows the expression must be numbers, as in %s", fn.Signature())
+		}
+		col.params = append(col.params, f)
+	}
+	if _, wrong := fn.Check(col.params); wrong != nil {
+		return nil, nil, errorAt(col.source, at, "%v", wrong)
+	}
+	col.fn = fn
 	return tree, args[0], nil
+}
+
+func aggregateNames() []string {
+	var names []string
+	for _, f := range window.Functions {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// constant returns the value of a number that is written out.
+func constant(n ast.Node) (float64, bool) {
+	switch x := n.(type) {
+	case *ast.IntegerNode:
+		return float64(x.Value), true
+	case *ast.FloatNode:
+		return x.Value, true
+	case *ast.UnaryNode:
+		f, ok := constant(x.Node)
+		return -f, ok && x.Operator == "-"
+	}
+	return 0, false
 }
 
 // listener returns the rule's listener for a field of other topics.

@@ -76,7 +76,7 @@ func (c *ruleCompiler) paneFields() [][]byte {
 	if !c.sp.Key.IsZero() {
 		names = append(names, "key")
 	}
-	return fieldNames(append(names, "start", "end"))
+	return fieldNames(append(names, "start", "end", "early", "expired"))
 }
 
 func (c *ruleCompiler) template(source config.Expr) template {
@@ -301,7 +301,7 @@ func (r *rule) pane(o *emission) (event.Event, error) {
 }
 
 // record is the payload of a pane unless the rule names fields: all aggregates,
-// the key if there is one, start and end.
+// the key if there is one, start and end, and early or expired if it is so.
 func (r *rule) record(p *window.Pane) (b []byte, err error) {
 	names := r.win.names
 	b = make([]byte, 0, 96+24*len(names))
@@ -320,5 +320,11 @@ func (r *rule) record(p *window.Pane) (b []byte, err error) {
 	}
 	b = appendTime(append(b, names[i]...), p.Start.Std())
 	b = appendTime(append(b, names[i+1]...), p.End.Std())
+	if p.Early {
+		b = append(append(b, names[i+2]...), "true"...)
+	}
+	if p.Expired {
+		b = append(append(b, names[i+3]...), "true"...)
+	}
 	return append(b, '}'), err
 }

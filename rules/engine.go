@@ -343,6 +343,9 @@ func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
 	if row.Time, err = r.rowTime(ev); err == nil && r.key != nil {
 		row.Key, err = r.key.text()
 	}
+	if err == nil && w.while != nil {
+		row.Holds, err = w.while.truth()
+	}
 	for i := 0; err == nil && i < len(w.inputs); i++ {
 		w.row[i], err = w.inputs[i].value()
 	}
@@ -359,14 +362,29 @@ func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
 		panes = w.window.Flush(panes)
 	}
 	panes = w.window.Advance(panes, watermark)
+	if w.mark.TakeEarly(received) {
+		panes = w.window.Early(panes)
+	}
 	panes, err = w.window.Add(panes, row)
 	e.close(r, panes, res)
 	switch {
 	case errors.Is(err, window.ErrLate):
 		r.counted.Late++
+		e.late(r, ev, row.Key, res)
 	case err != nil:
 		e.fail(r, res, ev, err)
 	}
+}
+
+// late hands an event whose window has closed to the stream for such.
+func (e *Engine) late(r *rule, ev *event.Event, key string, res *Result) {
+	if r.win.late == "" {
+		return
+	}
+	out := event.Event{Source: "rule", Client: r.Name, Topic: ev.Topic, Key: key, Time: ev.Happened(), Trace: ev.Trace,
+		Payload: ev.Payload, ContentType: ev.ContentType, Properties: ev.Properties, QoS: ev.QoS, Cause: r.cause()}
+	r.made = append(r.made[:0], output{r.win.late, out})
+	e.emit(r, r.made, res)
 }
 
 // close emits the panes that the rule's window has closed.
@@ -444,32 +462,40 @@ func (e *Engine) tick(in Input, res *Result) (changed bool) {
 		}
 	}
 	for _, r := range e.rules {
-		if r.win == nil || r.off {
-			continue
-		}
-		due, ok := r.win.window.Due()
-		if !ok {
-			continue
-		}
-		watermark, effect := r.win.mark.Tick(now, due)
-		panes := e.panes[:0]
-		switch effect {
-		case window.NoEffect:
-			continue
-		case window.Advance:
-			panes = r.win.window.Advance(panes, watermark)
-		case window.Restart:
-			panes = r.win.window.Flush(panes)
-		}
-		e.close(r, panes, res)
-		changed = true
-		if len(e.waiting) > 0 {
-			e.cascade(now, res)
+		if r.win != nil && !r.off && e.tickWindow(r, now, res) {
+			changed = true
+			if len(e.waiting) > 0 {
+				e.cascade(now, res)
+			}
 		}
 	}
 	if changed {
 		e.remindHolds()
 		e.count()
+	}
+	return changed
+}
+
+// tickWindow closes what time alone closes, and gives early results.
+func (e *Engine) tickWindow(r *rule, now event.Time, res *Result) (changed bool) {
+	w := r.win
+	panes := e.panes[:0]
+	if due, ok := w.window.Due(); ok {
+		watermark, effect := w.mark.Tick(now, due)
+		changed = effect != window.NoEffect
+		switch effect {
+		case window.Advance:
+			panes = w.window.Advance(panes, watermark)
+		case window.Restart:
+			panes = w.window.Flush(panes)
+		}
+	}
+	if at, ok := w.mark.NextEarly(); ok && now >= at && w.window.Changed() && w.mark.TakeEarly(now) {
+		panes = w.window.Early(panes)
+		changed = true
+	}
+	if changed {
+		e.close(r, panes, res)
 	}
 	return changed
 }
@@ -486,6 +512,9 @@ func (e *Engine) NextTick() (next event.Time, ok bool) {
 			if t := r.win.mark.Next(due); !ok || t < next {
 				next, ok = t, true
 			}
+		}
+		if t, early := r.win.mark.NextEarly(); early && r.win.window.Changed() && (!ok || t < next) {
+			next, ok = t, true
 		}
 	}
 	e.remindHolds() // a condition may have ceased to hold

@@ -97,7 +97,7 @@ func (g *graph) reaching(w, r int) *outputSpec {
 	if reader.source.text != "" || reader.source.rule != "" {
 		return nil
 	}
-	for _, o := range g.specs[w].outputs {
+	for _, o := range g.specs[w].written() {
 		if o.Stream == reader.source.stream && anyOverlap(reader.source.filters(), g.topicsOf(w, o)) {
 			return o
 		}

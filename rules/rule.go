@@ -95,7 +95,9 @@ type rule struct {
 // aggregation is the window part of a rule.
 type aggregation struct {
 	mark   window.Watermark
-	window window.Window
+	window *window.Window
+	while  *program // of a State window
+	late   string   // stream for late events
 	inputs []input
 	row    []window.Value
 	names  [][]byte // keys of the payload unless the rule names fields

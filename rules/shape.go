@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strings"
-	"time"
 )
 
 // hash is a digest of texts that tells (a, b) from (ab).
@@ -47,7 +46,7 @@ func (sp *spec) setText() string {
 func (sp *spec) shape() uint64 {
 	all := append(sp.selection(), sp.Where.Text, sp.setText())
 	if sp.Window != nil {
-		all = append(all, "tumbling", time.Duration(sp.Window.Tumbling).String())
+		all = append(all, sp.Window.shape())
 	}
 	for _, c := range sp.columns {
 		all = append(all, c.source.Text)

@@ -54,7 +54,8 @@ type stateSpec struct {
 type column struct {
 	name   string
 	source config.Expr
-	op     window.Op // of an aggregate
+	fn     *window.Function // of an aggregate
+	params []float64
 }
 
 // renaming gives a field of the payload a new name.
@@ -117,12 +118,21 @@ func (sp *spec) rule() Rule {
 	for _, p := range sp.source.patterns {
 		r.Filters = append(r.Filters, p.filter)
 	}
-	for _, o := range sp.outputs {
+	for _, o := range sp.written() {
 		if !slices.Contains(r.Outputs, o.Stream) && o.Stream != "" {
 			r.Outputs = append(r.Outputs, o.Stream)
 		}
 	}
 	return r
+}
+
+// written are all outputs, that of late events included.
+func (sp *spec) written() []*outputSpec {
+	if sp.Window == nil || sp.Window.Late == "" {
+		return sp.outputs
+	}
+	late := &outputSpec{Stream: sp.Window.Late, section: sp.section.Child("window"), what: "window.late"}
+	return append(slices.Clone(sp.outputs), late)
 }
 
 func (sp *spec) expire() time.Duration {

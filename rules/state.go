@@ -22,7 +22,7 @@ import (
 // front.
 const (
 	snapshotMagic   = "HFRS"
-	snapshotVersion = 2
+	snapshotVersion = 3 // 1 had tumbling windows only, 2 no functions with a memory
 	maxSnapshot     = 1 << 30
 )
 

@@ -53,12 +53,13 @@ func fillUp(t *testing.T, l *Log) (n int) {
 // drain delivers everything to the cursor.
 func drain(t *testing.T, s *Stream, c *Cursor) {
 	t.Helper()
+	b := batches{Cursor: c}
 	for s.Cursors()[c.name].Pending > 0 {
-		events, err := c.Next(t.Context(), ReadLimits{Events: 1000, Bytes: 4 << 20}, 0)
+		events, err := b.Next(t.Context(), ReadLimits{Events: 1000, Bytes: 4 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Commit(t.Context(), len(events), Outcome{Delivered: len(events)}); err != nil {
+		if err := b.Commit(t.Context(), len(events), Outcome{Delivered: len(events)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -18,7 +18,7 @@ func badgerOptions(dir string, sync bool, log badger.Logger) badger.Options {
 	o.MemTableSize = memTable
 	o.NumMemtables = 2
 	o.ValueLogFileSize = valueLogFile
-	o.ValueThreshold = 1 << 10
+	o.ValueThreshold = valueThreshold
 	// Small tables: a compaction takes twice the size of a table in memory for
 	// each that it builds, several at once, and rewrites fewer of its neighbours.
 	o.BaseTableSize = mebibyte / 2

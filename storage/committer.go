@@ -217,6 +217,9 @@ func (c *commit) run(batch []*request) {
 	clear(c.touched)
 	size := int64(0)
 	for _, r := range batch {
+		if r.prepare != nil {
+			r.prepare(r)
+		}
 		for _, a := range r.appends {
 			if len(a.events) == 0 {
 				continue
@@ -236,9 +239,6 @@ func (c *commit) run(batch []*request) {
 			w.events = append(w.events, a)
 		}
 		c.entries = append(c.entries, r.sets...)
-		if r.apply != nil {
-			c.entries = append(c.entries, r.apply()...)
-		}
 		size += int64(r.bytes)
 	}
 	l.queue.sequenced()
@@ -257,12 +257,12 @@ func (c *commit) run(batch []*request) {
 		return
 	}
 	for _, d := range cursors {
-		b, err := json.Marshal(d.saved)
+		b, err := d.cursor.value(d.saved)
 		if err != nil {
 			l.fail(err)
 			break
 		}
-		c.entries = append(c.entries, keyValue{cursorKey(d.cursor.stream.id, d.cursor.name), b})
+		c.entries = append(c.entries, keyValue{d.cursor.key, b})
 	}
 	start := time.Now()
 	if err := c.write(); err != nil {

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,187 +34,231 @@ type cursorState struct {
 	Purged   uint64 `json:"purged,omitempty"`
 }
 
-// Cursor is the durable position of one destination in one stream.
+// Cursor is the durable position of one destination in one stream. Next reads
+// ahead of the position; Commit moves it. One goroutine may call Next while
+// another calls Commit.
 type Cursor struct {
 	stream *Stream
 	name   string
+	key    []byte
+	replay *replayState // what makes the cursor a replay; nil for all others
 
 	// guarded by stream.mu, like all that retention may move
-	pos      uint64        // the next event to hand out after a Commit
+	pos      uint64        // the first event that is not booked
 	saved    cursorState   // booked so far
 	dirty    bool          // saved is ahead of the disk
 	urgent   bool          // and goes there with the next transaction
-	taken    []taking      // what retention took, ascending
 	retrying []uint64      // dead letters to be delivered again, ascending
 	retried  chan struct{} // closed and nil when one comes; nil while nobody waits
 	attached bool          // a destination of the running configuration uses it
+	ahead    uint64        // where Next goes on; what lies between pos and it is handed out
+	taken    []taking      // what retention has booked of that, in order
+	turn     uint64        // grows with every Rewind: what was handed out before is void
 
-	mu     sync.Mutex // one batch at a time
+	mu     sync.Mutex // one Next at a time
 	reader *Reader
-	batch  []event.Event
-	from   uint64 // offset of the batch's first event
 
 	selection *selection // nil selects everything
 }
 
-// taking is a range of offsets that retention took before they were passed.
-type taking struct {
-	span
-	expired bool // and booked as that; else as dropped
-}
-
-// take notes and books what retention takes. The caller holds stream.mu.
-func (c *Cursor) take(next uint64, expired bool) {
-	n := next - c.pos
-	if expired {
-		c.saved.Ledger.Expired += n
-	} else {
-		c.saved.Ledger.Dropped += n
-	}
-	if k := len(c.taken); k > 0 && c.taken[k-1].to == c.pos && c.taken[k-1].expired == expired {
-		c.taken[k-1].to = next
-	} else {
-		c.taken = append(c.taken, taking{span{c.pos, next}, expired})
-	}
-	c.pos, c.saved.Next, c.dirty = next, next, true
-}
-
-// giveBack unbooks what retention took of [from, to): a batch that was under
-// way has been settled after all. The caller holds stream.mu.
-func (c *Cursor) giveBack(from, to uint64) {
-	l := &c.saved.Ledger
-	rest := c.taken[:0]
-	for _, t := range c.taken {
-		if a, b := max(t.from, from), min(t.to, to); a < b {
-			if t.expired {
-				l.Expired -= b - a
-			} else {
-				l.Dropped -= b - a
-			}
-		}
-		if t.to > to {
-			rest = append(rest, t)
-		}
-	}
-	c.taken = rest
-}
-
-// write has the cursor written with the next transaction. The caller holds
-// stream.mu.
-func (c *Cursor) write() {
-	c.dirty, c.urgent = true, true
-	c.stream.log.urgent.Store(true)
-}
-
 // Start says where a cursor that does not exist yet begins.
-type Start int
+type Start struct {
+	offset uint64
+	now    bool
+}
 
 // Where a cursor can begin.
-const (
-	StartNow    Start = iota // at the next event
-	StartOldest              // at the oldest event kept
+var (
+	StartNow    = Start{now: true} // at the next event
+	StartOldest = Start{}          // at the oldest event kept
 )
 
-// Cursor returns the cursor of that name in the stream and attaches it: the
-// events it has not passed are kept, as far as the stream's limits allow.
+// StartFrom begins at an offset, or at the oldest event kept behind it.
+func StartFrom(offset uint64) Start { return Start{offset: offset} }
+
+// Cursor returns the cursor of that name in the stream and attaches it. What
+// an earlier user was handed out and has not booked is handed out again.
 func (s *Stream) Cursor(name string, start Start) *Cursor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.cursors[name]
 	if c == nil {
-		c = &Cursor{stream: s, name: name}
+		c = &Cursor{stream: s, name: name, key: cursorKey(s.id, name), dirty: true}
 		c.pos = s.next
-		if start == StartOldest {
-			c.pos = s.first
+		if !start.now {
+			c.pos = min(max(start.offset, s.first), s.next)
 		}
 		c.saved = cursorState{Next: c.pos, Ledger: Ledger{SkippedAtStart: c.pos - 1 - s.gap}}
 		s.cursors[name] = c
 		c.write() // before an event that it must not skip once more
 	}
 	c.attached = true
+	c.selection = nil // that of an earlier user
 	if c.reader == nil {
 		c.reader = s.Reader(false)
 	}
+	c.rewind()
 	return c
 }
 
+// Save returns when the position is on disk. A new cursor is saved before its
+// destination starts: after a crash it must not begin once more.
+func (c *Cursor) Save(ctx context.Context) error {
+	return c.stream.log.submitAndWait(ctx, &request{hurry: true, prepare: func(*request) {
+		c.stream.mu.Lock()
+		c.write()
+		c.stream.mu.Unlock()
+	}})
+}
+
 // Detach says that no destination uses the cursor any more. It keeps its
-// position, but no event is kept for it.
+// position and, as long as the stream has room, its events; but it is no
+// reason to refuse new ones.
 func (c *Cursor) Detach() {
 	c.stream.mu.Lock()
 	c.attached = false
 	c.stream.mu.Unlock()
 }
 
-// Next returns the events at the cursor, waiting for the first one and then
-// for the linger time for more. It returns the same events again until Commit.
-func (c *Cursor) Next(ctx context.Context, l ReadLimits, linger time.Duration) ([]event.Event, error) {
+// Forget removes a cursor that no destination uses, with its ledger; it
+// returns when that is on disk. It reports whether there was one.
+func (s *Stream) Forget(ctx context.Context, name string) (bool, error) {
+	s.mu.Lock()
+	c := s.cursors[name]
+	if c == nil || c.attached {
+		s.mu.Unlock()
+		return false, nil
+	}
+	// First from memory, so that no transaction behind this one writes it.
+	delete(s.cursors, name)
+	sets := []keyValue{{c.key, nil}}
+	for _, letter := range c.retrying {
+		sets = append(sets, keyValue{retryKey(s.id, name, letter), nil})
+	}
+	s.mu.Unlock()
+	for part := range slices.Chunk(sets, commitEntries/2) {
+		if err := s.log.submitAndWait(ctx, &request{hurry: true, sets: part}); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// rewind voids what is handed out. The caller holds stream.mu.
+func (c *Cursor) rewind() {
+	c.ahead, c.taken = c.pos, nil
+	c.turn++
+}
+
+// Span is what Next has read: offsets [From, To). Either Events are all of
+// them, or they are passed over for the reason that Skipped gives.
+type Span struct {
+	From, To uint64
+	Events   []event.Event // valid until the next call of Next; what they point to stays valid
+	Skipped  Skip
+}
+
+// Skip says why events are passed over unread.
+type Skip int
+
+// The reasons.
+const (
+	SkipNothing  Skip = iota
+	SkipFiltered      // the index of their blocks has nothing that the cursor selects
+	SkipDamaged       // they cannot be read
+)
+
+// ErrEnd is returned by Next when a replay has handed out all its events.
+var ErrEnd = errors.New("the replay has no further events")
+
+// Next returns the events behind those that it has returned before, waiting
+// for the first one and then for the linger time for more. What is not
+// committed is returned again only by a new user of the cursor.
+func (c *Cursor) Next(ctx context.Context, l ReadLimits, linger time.Duration) (Span, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.batch) > 0 {
-		return c.batch, nil
-	}
 	for {
-		pos := c.position()
-		if err := c.stream.Wait(ctx, pos, false); err != nil {
-			return nil, err
+		from, end := c.goOn()
+		if end > 0 && from >= end {
+			return Span{}, ErrEnd
+		}
+		if err := c.stream.Wait(ctx, from, false); err != nil {
+			return Span{}, err
 		}
 		if linger > 0 {
-			if err := c.linger(ctx, pos, l, linger); err != nil {
-				return nil, err
+			if err := c.linger(ctx, from, l, linger); err != nil {
+				return Span{}, err
 			}
 		}
-		if c.selection != nil {
-			if n := c.stream.skippable(pos, c.selection); n > 0 {
-				c.book(pos, n, func(l *Ledger, n uint64) { l.Filtered += n })
-				continue
-			}
+		span, err := c.read(from, end, l)
+		if errors.Is(err, errMoved) || err == nil && !c.handOut(span) {
+			continue // retention was faster; it has moved the cursor
 		}
-		events, err := c.reader.Read(pos, l)
-		var damaged *DamagedError
-		switch {
-		case errors.As(err, &damaged):
-			c.stream.log.opt.Logger.Error("events cannot be read and are passed over",
-				"stream", c.stream.name, "destination", c.name, "err", err)
-			c.book(pos, damaged.Next-pos, func(l *Ledger, n uint64) { l.Damaged += n })
-			continue
-		case errors.As(err, new(*TrimmedError)):
-			continue // retention has moved and booked the cursor
-		case err != nil:
-			return nil, err
-		case len(events) == 0:
-			continue
-		}
-		// A reader from the disk returns block by block; a batch may be more.
-		c.from = events[0].Offset
-		c.batch = append(c.batch[:0], events...)
-		c.fill(l)
-		if c.selection != nil {
-			c.selection.learn(c.batch)
-		}
-		return c.batch, nil
+		return span, err
 	}
 }
 
-// fill extends the batch by what can be had without waiting.
-func (c *Cursor) fill(l ReadLimits) {
-	size := 0
-	for i := range c.batch {
-		size += c.batch[i].Size()
+var errMoved = errors.New("retention has moved the cursor")
+
+// goOn returns where to read on, and the end of a replay.
+func (c *Cursor) goOn() (from, end uint64) {
+	c.stream.mu.Lock()
+	defer c.stream.mu.Unlock()
+	c.ahead = max(c.ahead, c.pos)
+	if c.replay != nil {
+		end = c.replay.End
 	}
-	for len(c.batch) < l.Events && size < l.Bytes {
-		more, err := c.reader.Read(c.from+uint64(len(c.batch)), ReadLimits{l.Events - len(c.batch), l.Bytes - size})
-		if err != nil || len(more) == 0 {
-			return
-		}
-		for i := range more {
-			size += more[i].Size()
-			if size > l.Bytes {
-				return
+	return c.ahead, end
+}
+
+// read returns the span at from.
+func (c *Cursor) read(from, end uint64, l ReadLimits) (Span, error) {
+	if c.selection != nil {
+		if n := c.stream.skippable(from, c.selection); n > 0 {
+			to := from + n
+			if end > 0 {
+				to = min(to, end)
 			}
-			c.batch = append(c.batch, more[i])
+			return Span{From: from, To: to, Skipped: SkipFiltered}, nil
 		}
 	}
+	if end > 0 {
+		l.Events = int(min(uint64(l.Events), end-from))
+	}
+	events, err := c.reader.Read(from, l)
+	var damaged *DamagedError
+	switch {
+	case errors.As(err, &damaged):
+		to := damaged.Next
+		if end > 0 {
+			to = min(to, end)
+		}
+		c.stream.log.opt.Logger.Error("events cannot be read and are passed over",
+			"stream", c.stream.name, "destination", c.name, "err", err)
+		return Span{From: from, To: to, Skipped: SkipDamaged}, nil
+	case errors.As(err, new(*TrimmedError)):
+		return Span{}, errMoved
+	case err != nil:
+		return Span{}, err
+	case len(events) == 0:
+		return Span{}, errMoved
+	}
+	if c.selection != nil {
+		c.selection.learn(events)
+	}
+	return Span{From: from, To: from + uint64(len(events)), Events: events}, nil
+}
+
+// handOut notes that the span is with the user, unless retention has taken
+// of it meanwhile.
+func (c *Cursor) handOut(span Span) bool {
+	c.stream.mu.Lock()
+	defer c.stream.mu.Unlock()
+	if c.pos > span.From {
+		return false
+	}
+	c.ahead = span.To
+	return true
 }
 
 // linger waits until the stream holds a full batch at pos, or for d.
@@ -225,188 +270,4 @@ func (c *Cursor) linger(ctx context.Context, pos uint64, l ReadLimits, d time.Du
 		return nil
 	}
 	return err
-}
-
-func (c *Cursor) position() uint64 {
-	c.stream.mu.Lock()
-	defer c.stream.mu.Unlock()
-	return c.pos
-}
-
-// book moves the cursor from pos over n events, unless retention has moved it
-// meanwhile.
-func (c *Cursor) book(pos, n uint64, to func(*Ledger, uint64)) {
-	c.stream.mu.Lock()
-	defer c.stream.mu.Unlock()
-	if c.pos != pos {
-		return
-	}
-	c.pos += n
-	c.saved.Next = c.pos
-	to(&c.saved.Ledger, n)
-	c.dirty = true
-}
-
-// Outcome books the events that a Commit passes.
-type Outcome struct {
-	Delivered, Filtered int
-	// Dead are the letters for the events that were refused for good, to be
-	// appended to Stream in the same transaction.
-	Dead   []event.Event
-	Stream *Stream
-}
-
-// Commit moves the cursor behind the first n events of the last batch. With
-// dead letters it returns when they and the position are on disk; otherwise
-// the position reaches the disk within a second.
-func (c *Cursor) Commit(ctx context.Context, n int, o Outcome) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n = min(n, len(c.batch))
-	end := c.from + uint64(n)
-
-	from := c.from
-	move := func() {
-		c.stream.mu.Lock()
-		defer c.stream.mu.Unlock()
-		c.giveBack(from, end)
-		l := &c.saved.Ledger
-		l.Delivered += uint64(o.Delivered)
-		l.Filtered += uint64(o.Filtered)
-		l.Dead += uint64(len(o.Dead))
-		c.saved.Next = max(end, c.saved.Next)
-		c.pos, c.dirty = c.saved.Next, true
-		if len(o.Dead) > 0 {
-			c.write()
-		}
-	}
-	if len(o.Dead) == 0 {
-		move()
-		c.forget(n)
-		return nil
-	}
-	// The committer itself moves the cursor, so that letters and position are
-	// in one transaction, whatever else moves the cursor meanwhile.
-	r := &request{
-		appends: []appendTo{{stream: o.Stream, events: o.Dead}},
-		apply:   func() []keyValue { move(); return nil },
-	}
-	if err := c.stream.log.submitAndWait(ctx, r); err != nil {
-		return err
-	}
-	c.forget(n)
-	return nil
-}
-
-func (c *Cursor) forget(n int) {
-	c.from += uint64(n)
-	c.batch = c.batch[n:]
-	if len(c.batch) == 0 {
-		c.batch = nil
-	}
-}
-
-// CursorStatus is a cursor as the operator sees it.
-type CursorStatus struct {
-	Name     string
-	Attached bool
-	Next     uint64
-	Appended uint64 // events of the stream since its beginning
-	Pending  uint64
-	Retrying uint64     // of the pending ones, dead letters that are tried again
-	Purged   uint64     // of the dead ones, letters that were purged
-	Bytes    uint64     // that the pending events take on disk, about
-	Oldest   event.Time // when the first pending event came in; 0 if unknown or none
-	Ledger   Ledger
-}
-
-// Cursors returns the state of every cursor of the stream.
-func (s *Stream) Cursors() map[string]CursorStatus {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make(map[string]CursorStatus, len(s.cursors))
-	for name, c := range s.cursors {
-		st := CursorStatus{Name: name, Attached: c.attached, Next: c.pos,
-			Appended: max(s.durable, c.pos) - 1 - s.gap, Pending: s.durable - min(c.pos, s.durable),
-			Retrying: c.saved.Retrying, Purged: c.saved.Purged, Ledger: c.saved.Ledger}
-		if st.Pending > 0 {
-			st.Oldest = s.receivedAt(c.pos)
-			st.Bytes = s.bytesFrom(c.pos)
-		}
-		st.Pending += st.Retrying
-		all[name] = st
-	}
-	return all
-}
-
-// bytesFrom estimates what the events from offset on take on disk, by shares of
-// their segments.
-func (s *Stream) bytesFrom(offset uint64) (n uint64) {
-	for i := range s.segments {
-		g := &s.segments[i]
-		switch {
-		case g.Next <= offset:
-		case g.First >= offset:
-			n += g.Bytes
-		default:
-			n += g.Bytes * (g.Next - offset) / (g.Next - g.First)
-		}
-	}
-	return n
-}
-
-// receivedAt estimates when the event at offset came in, without reading it:
-// exactly for what is in memory, else by the end of the segment before.
-func (s *Stream) receivedAt(offset uint64) event.Time {
-	for i := range s.tail {
-		if r := &s.tail[i]; offset >= r.first && offset < r.end() {
-			return r.events[offset-r.first].Received
-		}
-	}
-	for i := range s.segments {
-		if offset < s.segments[i].Next {
-			if i > 0 {
-				return s.segments[i-1].Latest
-			}
-			return s.segments[i].Latest
-		}
-	}
-	return 0
-}
-
-// dirtyCursor is a cursor and the state that goes to the disk.
-type dirtyCursor struct {
-	cursor *Cursor
-	saved  cursorState
-}
-
-// dirtyCursors returns the cursors to be written with the next transaction:
-// only urgent ones if the last were written a moment ago and no one forces it.
-func (l *Log) dirtyCursors(force bool) (all []dirtyCursor) {
-	now := time.Now()
-	due := force || now.Sub(l.cursorsAt) >= cursorDelay/4
-	if urgent := l.urgent.Swap(false); !due && !urgent {
-		return nil
-	}
-	if due {
-		l.cursorsAt = now
-	}
-	for _, s := range l.Streams() {
-		s.mu.Lock()
-		for _, c := range s.cursors {
-			if c.dirty && (due || c.urgent) {
-				c.urgent = false
-				all = append(all, dirtyCursor{c, c.saved})
-			}
-		}
-		s.mu.Unlock()
-	}
-	return all
-}
-
-// settled notes that a state of the cursor is on disk.
-func (c *Cursor) settled(state cursorState) {
-	c.stream.mu.Lock()
-	c.dirty = c.saved != state
-	c.stream.mu.Unlock()
 }

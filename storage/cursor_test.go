@@ -22,39 +22,67 @@ func ledger(t testing.TB, l *Log, stream, cursor string) CursorStatus {
 	return c
 }
 
-func TestACursorRepeatsABatchUntilItIsCommittedAndGoesOnAfterARestart(t *testing.T) {
+// nextSpan returns the next span with events, and books those that were passed over.
+func nextSpan(t testing.TB, c *Cursor, n int) Span {
+	t.Helper()
+	for {
+		span, err := c.Next(t.Context(), ReadLimits{Events: n, Bytes: 1 << 20}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		skipped := int(span.To - span.From)
+		switch span.Skipped {
+		case SkipNothing:
+			return span
+		case SkipFiltered:
+			book(t, c, span.From, span.To, Outcome{Filtered: skipped})
+		case SkipDamaged:
+			book(t, c, span.From, span.To, Outcome{Damaged: skipped})
+		}
+		if c.stream.Cursors()[c.name].Pending == 0 {
+			return Span{From: span.To, To: span.To}
+		}
+	}
+}
+
+func book(t testing.TB, c *Cursor, from, to uint64, o Outcome) {
+	t.Helper()
+	if err := c.Commit(t.Context(), from, to, o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deliver books a span as delivered.
+func deliver(t testing.TB, c *Cursor, span Span) {
+	t.Helper()
+	book(t, c, span.From, span.To, Outcome{Delivered: len(span.Events)})
+}
+
+func TestACursorReadsAheadAndItsNextUserBeginsBehindWhatIsCommitted(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, dir)
 	appendNow(t, l, "events", numbered(0, 10)...)
 	c := l.Stream("events").Cursor("cloud", StartOldest)
-	next := func(c *Cursor, n int) []event.Event {
-		t.Helper()
-		events, err := c.Next(t.Context(), ReadLimits{Events: n, Bytes: 1 << 20}, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return events
+	if first, ahead := nextSpan(t, c, 4), nextSpan(t, c, 4); first.From != 1 || len(first.Events) != 4 || ahead.From != 5 || len(ahead.Events) != 4 {
+		t.Fatal("a cursor does not read ahead of what is committed")
 	}
-	if first, again := next(c, 4), next(c, 4); len(first) != 4 || first[0].Offset != again[0].Offset {
-		t.Fatal("a batch that was not committed was not repeated")
+	c = l.Stream("events").Cursor("cloud", StartNow)
+	if again := nextSpan(t, c, 4); again.From != 1 {
+		t.Fatalf("the next user begins at %d, want 1: nothing is committed", again.From)
 	}
-	if err := c.Commit(t.Context(), 3, Outcome{Delivered: 2, Filtered: 1}); err != nil {
-		t.Fatal(err)
-	}
-	if rest := next(c, 4); len(rest) != 1 || rest[0].Offset != 4 {
-		t.Fatalf("the rest of the batch is %v", rest)
-	}
+	book(t, c, 1, 4, Outcome{Delivered: 2, Filtered: 1})
 	dead := []event.Event{{Topic: "x", Payload: []byte("dead")}}
-	if err := c.Commit(t.Context(), 1, Outcome{Dead: dead, Stream: l.Stream("dead")}); err != nil {
-		t.Fatal(err)
+	book(t, c, 4, 5, Outcome{Dead: dead, Stream: l.Stream("dead")})
+	if err := c.Commit(t.Context(), 5, 7, Outcome{Delivered: 1}); err == nil {
+		t.Error("a commit that does not account for every event was taken")
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	l = open(t, dir)
 	c = l.Stream("events").Cursor("cloud", StartNow)
-	if events := next(c, 10); events[0].Offset != 5 || len(events) != 6 {
-		t.Errorf("after the restart the cursor is at %d with %d events, want 5 and 6", events[0].Offset, len(events))
+	if span := nextSpan(t, c, 10); span.From != 5 || len(span.Events) != 6 {
+		t.Errorf("after the restart the cursor is at %d with %d events, want 5 and 6", span.From, len(span.Events))
 	}
 	if got := ledger(t, l, "events", "cloud").Ledger; got.Delivered != 2 || got.Filtered != 1 || got.Dead != 1 {
 		t.Errorf("ledger %+v", got)
@@ -83,11 +111,8 @@ func TestWhatRetentionTakesFromACursorIsBookedAndLateDeliveryCorrectsIt(t *testi
 	c := l.Stream("events").Cursor("cloud", StartOldest)
 	random := newNoise()
 	appendNow(t, l, "events", noise(random, 64, 16<<10)...)
-	batch, err := c.Next(t.Context(), ReadLimits{Events: 10, Bytes: 1 << 20}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	held := len(batch)
+	span := nextSpan(t, c, 10)
+	held := len(span.Events)
 	for range 20 { // far beyond max while the batch is under way
 		appendNow(t, l, "events", noise(random, 64, 16<<10)...)
 	}
@@ -95,11 +120,32 @@ func TestWhatRetentionTakesFromACursorIsBookedAndLateDeliveryCorrectsIt(t *testi
 	if dropped < 100 {
 		t.Fatalf("only %d events were dropped", dropped)
 	}
-	if err := c.Commit(t.Context(), held, Outcome{Delivered: held}); err != nil {
-		t.Fatal(err)
-	}
+	deliver(t, c, span)
 	if got := ledger(t, l, "events", "cloud").Ledger; got.Delivered != uint64(held) || got.Dropped != dropped-uint64(held) {
 		t.Errorf("%d of the dropped events were delivered after all: ledger %+v, dropped before %d", held, got, dropped)
+	}
+}
+
+func TestWhatExpiresWhileItIsUnderWayAndIsDeliveredIsBookedOnce(t *testing.T) {
+	limits := StreamOptions{Name: "events", Max: 16 << 20}
+	l := open(t, t.TempDir(), func(o *Options) { o.Streams[0] = limits })
+	c := l.Stream("events").Cursor("cloud", StartOldest)
+	appendNow(t, l, "events", noise(newNoise(), 256, 16<<10)...)
+	first, second := nextSpan(t, c, 10), nextSpan(t, c, 10)
+	limits.MaxAge = time.Nanosecond
+	if err := l.Configure([]StreamOptions{limits}); err != nil {
+		t.Fatal(err)
+	}
+	l.reclaimNow(t)
+	expired := ledger(t, l, "events", "cloud").Ledger.Expired
+	if expired < 20 {
+		t.Fatalf("%d events expired", expired)
+	}
+	deliver(t, c, first)
+	book(t, c, second.From, second.From+3, Outcome{Delivered: 1, Filtered: 2})
+	got := ledger(t, l, "events", "cloud").Ledger // it balances
+	if want := expired - uint64(len(first.Events)) - 3; got.Expired != want || got.Delivered != uint64(len(first.Events))+1 || got.Filtered != 2 {
+		t.Errorf("ledger %+v, want %d expired", got, want)
 	}
 }
 
@@ -241,12 +287,9 @@ func TestACursorForFewTopicsPassesOverBlocksWithoutThem(t *testing.T) {
 	c.Select(func(topic string) bool { return topic == "rare" })
 	handed, rare := 0, 0
 	for ledger(t, l, "events", "cloud").Pending > 0 {
-		events, err := c.Next(t.Context(), ReadLimits{Events: 2, Bytes: 1 << 20}, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		span := nextSpan(t, c, 2)
 		o := Outcome{}
-		for _, e := range events {
+		for _, e := range span.Events {
 			if e.Topic == "rare" {
 				rare++
 				o.Delivered++
@@ -254,15 +297,20 @@ func TestACursorForFewTopicsPassesOverBlocksWithoutThem(t *testing.T) {
 				o.Filtered++
 			}
 		}
-		handed += len(events)
-		if err := c.Commit(t.Context(), len(events), o); err != nil {
-			t.Fatal(err)
-		}
+		handed += len(span.Events)
+		book(t, c, span.From, span.To, o)
 	}
 	if rare != 8 || handed > 20 {
 		t.Errorf("%d of 8 rare events among %d that were read, want at most 20", rare, handed)
 	}
 	if got := ledger(t, l, "events", "cloud").Ledger; got.Delivered != 8 || got.Filtered != 392 {
 		t.Errorf("ledger %+v", got)
+	}
+
+	appendNow(t, l, "events", event.Event{Topic: "common"})
+	appendNow(t, l, "events", event.Event{Topic: "common"})
+	all := l.Stream("events").Cursor("cloud", StartOldest) // with other settings, which select everything
+	if span := nextSpan(t, all, 2); span.From != 401 || len(span.Events) == 0 {
+		t.Errorf("the next user of the cursor is handed out %+v", span)
 	}
 }

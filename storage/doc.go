@@ -9,8 +9,11 @@
 // holes but those that a repair reports, and are never used twice. The order
 // of a stream is the order in which Append was called.
 //
-// A [Cursor] moves only by booking what became of the events it passes, so
-// that its [Ledger] accounts for every event at any time.
+// A [Cursor] reads ahead and moves only by booking, in order, what became of
+// the events it passes, so that its [Ledger] accounts for every event at any
+// time; dead letters are written in one transaction with their booking. A
+// [Replay] is a cursor with an end and a ledger of its own, which holds up no
+// retention.
 //
 // A full stream drops its oldest events, or refuses sources, or makes them
 // wait: see [Policy]. Dead letters can go back to pending, see letters.go.
@@ -32,7 +35,8 @@
 //	                      └─► after the sync ─► durable readers (forwarders, subscribers)
 //
 // The committer takes all that waits: events of sources, outputs of rules
-// with the offset that they cover, dead letters, packet identifiers of QoS 2.
+// with the offset that they cover, dead letters, packet identifiers of QoS 2,
+// and tables of keyed state such as MQTT sessions ([Log.Put]).
 // Events are packed into blocks of at most 64 KiB (see block.go; the records
 // in them: record.go), with a small index beside each (index.go). keys.go
 // lists every key. Cursors ride along with other commits and are at most a
@@ -41,6 +45,9 @@
 //
 // admission.go says how sources meet a full stream. recount.go reads a stream
 // again and compares it with what is counted.
+//
+// Many who have fallen behind read through a [Scanner] each, which share a
+// cache of decoded blocks. They pin nothing: retention passes them.
 //
 // Segments are the unit of retention; reclaim.go says in which order one goes
 // so that the disk gets its space back. space.go keeps away from a full disk,

@@ -160,6 +160,17 @@ func (c *clock) now() (wall event.Time, mono time.Duration) {
 	return event.At(t), c.mono + t.Sub(c.start)
 }
 
+// age is how long ago an event was taken in, without regard to jumps of the
+// wall clock: for an event of an earlier boot the wall clock counts as it was
+// when the log was opened, and what came after that as time went by.
+func (c *clock) age(ev *event.Event) time.Duration {
+	since := time.Since(c.start)
+	if ev.Boot == c.boot {
+		return c.mono + since - ev.Mono
+	}
+	return since + max(0, c.start.Sub(ev.Received.Std()))
+}
+
 func (c *clock) uptimeNow() time.Duration { return c.uptime + time.Since(c.start) }
 
 func (c *clock) state() clockState {

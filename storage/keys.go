@@ -12,11 +12,13 @@ import (
 //	s stream(2) segment(4)             summary of a sealed segment, JSON
 //	n name                             a stream: number, first offset, counters, JSON
 //	c stream(2) name                   a cursor: position and ledger, JSON
+//	y id(8)                            a replay: what it selects, position and counts, JSON
 //	p name                             a processor: covered offset and last input, JSON
 //	t name 0 sequence(8)               a processor's logged input, JSON
 //	q client 0 id(2)                   a QoS 2 packet identifier that is held
 //	r stream(2) cursor 0 offset(8)     a dead letter that a cursor is to deliver again, by its offset
 //	x stream(2) from(8)                dead letters that are settled: offset behind the last of them
+//	k table 0 key                      an entry of a table, see Log.Put
 //	m epoch, m boot                    identity of the store, boot counter, JSON
 //	z                                  a key to drop, see reclaim
 const (
@@ -25,11 +27,13 @@ const (
 	keySegment   = 's'
 	keyStream    = 'n'
 	keyCursor    = 'c'
+	keyReplay    = 'y'
 	keyProcessor = 'p'
 	keyInput     = 't'
 	keyHeld      = 'q'
 	keyRetry     = 'r'
 	keySettled   = 'x'
+	keyTable     = 'k'
 	keyMeta      = 'm'
 	keyDummy     = 'z'
 )
@@ -71,6 +75,8 @@ func nameKey(kind byte, name string) []byte { return append([]byte{kind}, name..
 func cursorKey(stream uint16, name string) []byte {
 	return append(streamPrefix(keyCursor, stream), name...)
 }
+
+func replayKey(id uint64) []byte { return binary.BigEndian.AppendUint64([]byte{keyReplay}, id) }
 
 func inputKey(processor string, sequence uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(nameKey(keyInput, processor), 0), sequence)

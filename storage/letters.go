@@ -122,7 +122,7 @@ func (s *Stream) settleLetters(ctx context.Context, all []Letter, counter *uint6
 	for part := range slices.Chunk(all, lettersAtOnce) {
 		r := &request{keys: 4*len(part) + 1}
 		settled := 0
-		r.apply = func() (sets []keyValue) {
+		r.prepare = func(r *request) {
 			touched := map[uint64]bool{}
 			for _, l := range part {
 				if !s.Open(l.Offset) {
@@ -133,7 +133,7 @@ func (s *Stream) settleLetters(ctx context.Context, all []Letter, counter *uint6
 					continue
 				}
 				if key != nil {
-					sets = append(sets, keyValue{key, []byte{}})
+					r.sets = append(r.sets, keyValue{key, []byte{}})
 				}
 				s.mu.Lock()
 				s.letters.settled.add(l.Offset, touched)
@@ -141,7 +141,7 @@ func (s *Stream) settleLetters(ctx context.Context, all []Letter, counter *uint6
 				s.mu.Unlock()
 				settled++
 			}
-			return append(sets, s.settledKeys(touched)...)
+			r.sets = append(r.sets, s.settledKeys(touched)...)
 		}
 		if err := s.log.submitAndWait(ctx, r); err != nil {
 			return n, err

@@ -18,7 +18,8 @@ func withLetters(o *Options) { o.Streams[2] = StreamOptions{Name: "dead", Letter
 // its key which offset it had.
 func bury(t *testing.T, l *Log, c *Cursor, n int) {
 	t.Helper()
-	events, err := c.Next(t.Context(), ReadLimits{Events: n, Bytes: 1 << 20}, 0)
+	b := batches{Cursor: c}
+	events, err := b.Next(t.Context(), ReadLimits{Events: n, Bytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +29,7 @@ func bury(t *testing.T, l *Log, c *Cursor, n int) {
 		e.Cause = &id
 		dead = append(dead, e)
 	}
-	if err := c.Commit(t.Context(), n, Outcome{Dead: dead, Stream: l.Stream("dead")}); err != nil {
+	if err := b.Commit(t.Context(), n, Outcome{Dead: dead, Stream: l.Stream("dead")}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -83,21 +84,25 @@ func TestADeadLetterThatIsTriedAgainIsPendingAndKeepsItsIdentity(t *testing.T) {
 		t.Errorf("after a restart: ledger %+v", got)
 	}
 	r := s.Cursor("cloud", StartOldest).Retries(dead, unbury)
-	events, err := r.Next(t.Context(), ReadLimits{Events: 10, Bytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
+	var events []event.Event
+	for range 2 {
+		e, err := r.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, e)
 	}
-	if len(events) != 2 || events[0].Offset != 2 || events[1].Offset != 3 || string(events[0].Payload) != string(numbered(1, 1)[0].Payload) {
+	if events[0].Offset != 2 || events[1].Offset != 3 || string(events[0].Payload) != string(numbered(1, 1)[0].Payload) {
 		t.Fatalf("what is tried again is %v", events)
 	}
 	// One is delivered, the other refused once more: a new letter.
-	if err := r.Commit(t.Context(), 1, Outcome{Delivered: 1}); err != nil {
+	if err := r.Commit(t.Context(), Outcome{Delivered: 1}); err != nil {
 		t.Fatal(err)
 	}
 	again := events[1]
 	id := again.ID("test", "events")
 	again.Cause = &id
-	if err := r.Commit(t.Context(), 1, Outcome{Dead: []event.Event{again}, Stream: dead}); err != nil {
+	if err := r.Commit(t.Context(), Outcome{Dead: []event.Event{again}, Stream: dead}); err != nil {
 		t.Fatal(err)
 	}
 	if got := ledger(t, l, "events", "cloud"); got.Ledger.Dead != 3 || got.Ledger.Delivered != 1 || got.Retrying != 0 || got.Pending != 6 {
@@ -108,8 +113,8 @@ func TestADeadLetterThatIsTriedAgainIsPendingAndKeepsItsIdentity(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if events, err := r.Next(ctx, ReadLimits{Events: 1, Bytes: 1}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("nothing is left to be tried, and there came %v, %v", events, err)
+	if e, err := r.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nothing is left to be tried, and there came %v, %v", e, err)
 	}
 }
 
@@ -165,8 +170,10 @@ func TestLettersOutliveReadersAndGoByTheLimitsOfTheirStream(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	r := c.Retries(dead, unbury)
-	if _, err := r.Next(t.Context(), ReadLimits{Events: 2, Bytes: 1 << 20}); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if _, err := r.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	more(20) // beyond max, while two of the three are under way
 	l.reclaimedAtOnce(t)
@@ -174,8 +181,10 @@ func TestLettersOutliveReadersAndGoByTheLimitsOfTheirStream(t *testing.T) {
 	if st := letterBook(t, l); st.Lost == 0 || got.Ledger.Dropped != 3 || got.Retrying != 0 {
 		t.Errorf("letters %+v, ledger %+v; want some lost, and those to be tried again dropped", st, got)
 	}
-	if err := r.Commit(t.Context(), 2, Outcome{Delivered: 2}); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if err := r.Commit(t.Context(), Outcome{Delivered: 1}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if got := ledger(t, l, "events", "cloud").Ledger; got.Dropped != 1 || got.Delivered != 2 {
 		t.Errorf("two of the dropped were delivered after all: ledger %+v", got)
@@ -228,22 +237,16 @@ func TestACrashFindsALetterAndItsLedgerInOneStep(t *testing.T) {
 	appendNow(t, l, "events", numbered(0, 10)...)
 	c := s.Cursor("cloud", StartOldest)
 	// Delivered lazily: the cursor on disk is behind when the letter comes.
-	if _, err := c.Next(t.Context(), ReadLimits{Events: 3, Bytes: 1 << 20}, 0); err != nil {
+	b := batches{Cursor: c}
+	if _, err := b.Next(t.Context(), ReadLimits{Events: 3, Bytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Commit(t.Context(), 3, Outcome{Delivered: 3}); err != nil {
+	if err := b.Commit(t.Context(), 3, Outcome{Delivered: 3}); err != nil {
 		t.Fatal(err)
 	}
 	bury(t, l, c, 2)
-	copied := make(chan error, 1)
 	next := filepath.Join(dir, "1")
-	err := l.queue.put(t.Context(), &request{hurry: true, committed: func() { copied <- snapshot(l.opt.Dir, next) }}, l.stamp)
-	if err == nil {
-		err = <-copied
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	crash(t, l, next)
 	l = open(t, next, withLetters)
 	got := ledger(t, l, "events", "cloud")
 	if letters := readAll(t, l, "dead", 1); len(letters) != 2 || got.Ledger.Dead != 2 || got.Ledger.Delivered != 3 || got.Next != 6 {

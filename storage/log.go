@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,10 +44,12 @@ type Log struct {
 	queue  *queue
 	stats  stats
 	commit commit // of whoever has the queue
+	cache  blockCache
 
-	mu      sync.Mutex // guards streams, and orders their creation
-	streams map[string]*Stream
-	held    map[string][]uint16
+	mu         sync.Mutex // guards streams, orders their creation, and lastReplay
+	streams    map[string]*Stream
+	lastReplay uint64
+	held       map[string][]uint16
 
 	processors      map[string]*processorState // committer and StartProcessor
 	cursorsAt       time.Time                  // committer: when cursors were last written
@@ -101,6 +104,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l.queue = newQueue(o.QueueBytes)
 	l.commit.log = l
+	l.cache.limit = o.CacheBytes
 	if err := l.space.prepare(); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 	}
@@ -143,6 +147,9 @@ func (l *Log) load() error {
 	if err := l.loadStreams(); err != nil {
 		return err
 	}
+	if err := l.loadReplays(); err != nil {
+		return err
+	}
 	l.finishLetters()
 	if err := l.loadHeld(); err != nil {
 		return err
@@ -170,8 +177,8 @@ func (l *Log) loadStreams() error {
 		return err
 	}
 	options := map[string]StreamOptions{}
-	for name := range saved {
-		options[name] = StreamOptions{Name: name}
+	for name, st := range saved {
+		options[name] = st.given(name)
 	}
 	for _, o := range l.opt.Streams {
 		options[o.Name] = o
@@ -192,7 +199,7 @@ func (l *Log) loadStreams() error {
 			return fmt.Errorf("stream %q: %w", name, err)
 		}
 		l.streams[name] = s
-		if !old {
+		if !old || s.given != st.Given {
 			if err := l.putNow(nameKey(keyStream, name), s.state()); err != nil {
 				return err
 			}
@@ -215,7 +222,7 @@ func (l *Log) openStream(o StreamOptions, st streamState) (*Stream, error) {
 	s := &Stream{
 		log: l, id: st.ID, name: o.Name,
 		first: st.First, next: st.Next, gap: st.Gap, dropped: st.Dropped, expired: st.Expired,
-		cursors: map[string]*Cursor{}, pins: map[string]*Pin{},
+		cursors: map[string]*Cursor{}, replays: map[uint64]*Cursor{}, pins: map[string]*Pin{},
 	}
 	s.letters.counts = st.Letters
 	s.limit(o)
@@ -247,16 +254,11 @@ func (l *Log) openStream(o StreamOptions, st streamState) (*Stream, error) {
 	s.first = min(s.first, s.next)
 	err = l.scan(streamPrefix(keyCursor, s.id), func(k, v []byte) error {
 		c := &Cursor{stream: s, name: string(k[3:])}
+		c.key = cursorKey(s.id, c.name)
 		if err := json.Unmarshal(v, &c.saved); err != nil {
 			return fmt.Errorf("cursor %q: %w", c.name, err)
 		}
-		// A cursor moves with the stream's first offset, in one transaction.
-		// Should it ever lie before it, what it missed is not silent.
-		if c.saved.Next < s.first {
-			c.saved.Ledger.Dropped += s.first - c.saved.Next
-			c.saved.Next, c.dirty = s.first, true
-		}
-		c.pos = c.saved.Next
+		c.restore()
 		s.cursors[c.name] = c
 		return nil
 	})
@@ -330,7 +332,25 @@ func (l *Log) Configure(streams []StreamOptions) error {
 			l.streams[o.Name] = s
 		}
 		l.mu.Unlock()
+		s.mu.Lock()
+		changed := s.given != o
+		s.mu.Unlock()
 		s.limit(o)
+		if !changed {
+			continue
+		}
+		// On the committer's goroutine, for it moves the first offset; not
+		// waited for, because new limits may be what makes room on a full disk.
+		r := &request{keys: 1, prepare: func(r *request) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if value, err := json.Marshal(s.state()); err == nil {
+				r.sets = []keyValue{{nameKey(keyStream, s.name), value}}
+			}
+		}}
+		if err := l.submit(context.Background(), r); err != nil {
+			return fmt.Errorf("keep the limits of stream %q: %w", s.name, err)
+		}
 	}
 	return nil
 }
@@ -345,11 +365,15 @@ func (l *Log) Gateway() string { return l.opt.Gateway }
 // Now is the wall clock that events are stamped with.
 func (l *Log) Now() event.Time { t, _ := l.clock.now(); return t }
 
-// Clock is Now with what events are stamped with besides: the time since boot
-// and the number of the boot.
-func (l *Log) Clock() (wall event.Time, mono time.Duration, boot uint32) {
-	wall, mono = l.clock.now()
-	return wall, mono, l.clock.boot
+// Age is how long ago an event of the log was taken in. A jump of the wall
+// clock while the log is open does not change it.
+func (l *Log) Age(ev *event.Event) time.Duration { return l.clock.age(ev) }
+
+// Clock is the number of the machine's boot that the log is open in, and the
+// time since that boot. Neither jumps.
+func (l *Log) Clock() (boot uint32, sinceBoot time.Duration) {
+	_, sinceBoot = l.clock.now()
+	return l.clock.boot, sinceBoot
 }
 
 // Report says what opening found.

@@ -55,7 +55,7 @@ type model struct {
 	generation int
 	l          *Log
 	streams    map[string]*modelStream
-	cursors    map[string]*Cursor
+	cursors    map[string]*batches
 	retries    map[string]*Retries
 	rules      *Processor
 	letters    map[uint64]modelLetter // open, by their offset in dead
@@ -87,7 +87,7 @@ func (m *model) open(dir string) {
 	}
 	for _, n := range modelNames {
 		s := m.l.Stream(n)
-		m.cursors[n] = s.Cursor("c", StartOldest)
+		m.cursors[n] = &batches{Cursor: s.Cursor("c", StartOldest)}
 		m.retries[n] = m.cursors[n].Retries(m.l.Stream("dead"), unbury)
 		s.Cursor("session", StartOldest).Detach() // must never keep an event
 	}
@@ -100,7 +100,7 @@ func (m *model) open(dir string) {
 func history(t *testing.T, seed uint64) {
 	m := &model{
 		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 7)), fill: rand.NewChaCha8([32]byte{byte(seed)}), dir: t.TempDir(),
-		streams: map[string]*modelStream{}, cursors: map[string]*Cursor{}, retries: map[string]*Retries{},
+		streams: map[string]*modelStream{}, cursors: map[string]*batches{}, retries: map[string]*Retries{},
 		letters: map[uint64]modelLetter{}, retrying: map[uint64]modelLetter{},
 	}
 	for _, n := range modelNames {
@@ -220,17 +220,19 @@ func (m *model) next(name string, s *modelStream, n int) []event.Event {
 	if s.cursor == durable {
 		return nil
 	}
-	events, err := m.cursors[name].Next(m.t.Context(), ReadLimits{Events: n, Bytes: 1 << 20}, 0)
+	events, err := m.cursors[name].Next(m.t.Context(), ReadLimits{Events: n, Bytes: 1 << 20})
 	if err != nil {
 		m.fatalf("%v", err)
 	}
 	from := s.cursor
-	if events[0].Offset == s.behind {
+	if first, _, _ := m.l.Stream(name).Bounds(); events[0].Offset == s.behind {
 		from = s.behind
+	} else if o := events[0].Offset; from < o && o <= first { // retention came between
+		from, s.cursor = o, o
 	}
 	for i, e := range events {
 		if e.Offset != from+uint64(i) || string(e.Payload) != s.events[e.Offset-1] {
-			m.fatalf("stream %s: offset %d is not what was appended (cursor at %d)", name, e.Offset, s.cursor)
+			m.fatalf("stream %s: offset %d, the %d. of %d from %d, is not what was appended (cursor at %d)", name, e.Offset, i, len(events), from, s.cursor)
 		}
 	}
 	return events
@@ -317,20 +319,20 @@ func (m *model) deliverAgain(name string, _ *modelStream) {
 		return
 	}
 	r := m.retries[name]
-	events, err := r.Next(m.t.Context(), ReadLimits{Events: 1 + m.random.IntN(3), Bytes: 1 << 20})
+	e, err := r.Next(m.t.Context())
 	if err != nil {
 		m.fatalf("%v", err)
 	}
-	e, o := events[0], Outcome{Delivered: 1}
-	letter, ok := m.retrying[r.letters[0]]
+	o, offset := Outcome{Delivered: 1}, r.under[0].letter
+	letter, ok := m.retrying[offset]
 	if !ok || letter != (modelLetter{name, e.Offset}) || string(e.Payload) != m.streams[name].events[e.Offset-1] {
-		m.fatalf("letter %d of %s comes as offset %d, want %+v", r.letters[0], name, e.Offset, letter)
+		m.fatalf("letter %d of %s comes as offset %d, want %+v", offset, name, e.Offset, letter)
 	}
-	delete(m.retrying, r.letters[0])
+	delete(m.retrying, offset)
 	if m.random.IntN(2) == 0 {
 		o = m.refused(name, e)
 	}
-	if err := r.Commit(m.t.Context(), 1, o); err != nil {
+	if err := r.Commit(m.t.Context(), o); err != nil {
 		m.fatalf("%v", err)
 	}
 }
@@ -359,17 +361,7 @@ func (m *model) readAnywhere(name string, s *modelStream) {
 func (m *model) crash(string, *modelStream) {
 	m.generation++
 	next := filepath.Join(m.dir, fmt.Sprint(m.generation))
-	copied := make(chan error, 1)
-	// On the committer's goroutine, so that no file changes meanwhile.
-	err := m.l.queue.put(context.Background(), &request{hurry: true, committed: func() {
-		copied <- snapshot(m.l.opt.Dir, next)
-	}}, m.l.stamp)
-	if err == nil {
-		err = <-copied
-	}
-	if err != nil {
-		m.fatalf("%v", err)
-	}
+	crash(m.t, m.l, next)
 	_ = m.l.Close()
 	_ = os.RemoveAll(m.l.opt.Dir)
 	m.open(next)
@@ -394,6 +386,20 @@ func (m *model) restart(string, *modelStream) {
 		if c.Next != max(m.streams[n].cursor, first) {
 			m.fatalf("a restart moved the cursor of %s from %d to %d", n, m.streams[n].cursor, c.Next)
 		}
+	}
+}
+
+// crash copies the store as the kernel has it, on the committer's goroutine, so
+// that no file changes meanwhile.
+func crash(t *testing.T, l *Log, to string) {
+	t.Helper()
+	copied := make(chan error, 1)
+	err := l.queue.put(context.Background(), &request{hurry: true, committed: func() { copied <- snapshot(l.opt.Dir, to) }}, l.stamp)
+	if err == nil {
+		err = <-copied
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

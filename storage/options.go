@@ -13,7 +13,7 @@ type Options struct {
 
 	// Streams are created when they do not exist; their limits apply from
 	// now on. A stream on disk that is not named keeps its data and the
-	// default limits.
+	// limits it had.
 	Streams []StreamOptions
 
 	// Linger is the least time between two commits while nobody waits: at
@@ -26,6 +26,9 @@ type Options struct {
 	// QueueBytes bounds what waits for the committer before Append blocks.
 	// 0 means 6 MiB.
 	QueueBytes int
+	// CacheBytes bounds the decoded blocks that are kept for scanners, all of
+	// them together. 0 means 6 MiB.
+	CacheBytes int
 	// Reserve is the disk space that events may not use: it keeps cursors,
 	// rule outputs and Badger itself going on a full disk. 0 means DefaultReserve.
 	Reserve int64
@@ -95,6 +98,8 @@ const (
 	defaultMax      = 64 * mebibyte
 	commitBytes     = 1 * mebibyte     // events in one transaction, before compression
 	commitEntries   = 2000             // keys in one transaction
+	commitSmall     = 96 << 10         // bytes of table entries in one transaction: they are in the memtable, of which it may fill 15 %
+	valueThreshold  = 1 << 10          // smaller values are in Badger's tree
 	hurryBytes      = 32 << 10         // waiting bytes that end a linger
 	hurryLinger     = time.Millisecond // for those in a hurry, while their peers are missing
 	cursorDelay     = time.Second      // a cursor reaches the disk after so long at the latest
@@ -119,6 +124,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.QueueBytes == 0 {
 		o.QueueBytes = 6 * mebibyte
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 6 * mebibyte
 	}
 	if o.Reserve == 0 {
 		o.Reserve = DefaultReserve

@@ -17,13 +17,14 @@ type request struct {
 	peers   int  // how many append at the moment
 	done    func(error)
 	bytes   int
+	small   int        // bytes of table entries
 	stamped event.Time // receive time of its events
 	refused error      // what done gets: it was refused, and waits only for its turn
-	keys    int        // at most so many keys come from apply
-	// apply books what the request means for cursors, on the committer's
-	// goroutine and before the transaction is written, and returns further keys
-	// for it. Cursors that it marks as urgent are written with it.
-	apply func() []keyValue
+	keys    int        // at most so many keys come from prepare
+	// prepare books what the request means for cursors, on the committer's
+	// goroutine and before the request is written; it may change what is to be
+	// appended and set. Cursors that it marks as urgent are written with it.
+	prepare func(*request)
 	// committed is called on the committer's goroutine before done(nil).
 	committed func()
 }
@@ -215,12 +216,12 @@ func (q *queue) take(linger time.Duration, idle <-chan time.Time) (batch []*requ
 }
 
 func (q *queue) pop() []*request {
-	n, bytes, entries := 0, 0, 0
+	n, bytes, entries, small := 0, 0, 0, 0
 	for _, r := range q.reqs {
-		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets)+r.keys > commitEntries) {
+		if n > 0 && (bytes+r.bytes > commitBytes || entries+len(r.sets)+r.keys > commitEntries || small+r.small > commitSmall) {
 			break
 		}
-		n, bytes, entries = n+1, bytes+r.bytes, entries+len(r.sets)+r.keys+2*len(r.appends)
+		n, bytes, entries, small = n+1, bytes+r.bytes, entries+len(r.sets)+r.keys+2*len(r.appends), small+r.small
 	}
 	batch := append(q.spare[:0], q.reqs[:n]...)
 	q.spare = batch

@@ -80,8 +80,11 @@ func (s *Stream) expiredSegments(uptime time.Duration) due {
 		limit -= min(o.segmentBytes(), limit/4) // some room, so that reclaims are few
 	}
 	read := s.durable
+	// The cursors of removed destinations too: a slip of the pen in the
+	// configuration must not make delivered history of a backlog. Only the
+	// limits of the stream pass them. They are no reason to refuse sources.
 	for _, c := range s.cursors {
-		if c.attached {
+		if c.attached || o.WhenFull == DropOldest {
 			read = min(read, c.pos)
 		}
 	}
@@ -191,11 +194,7 @@ func (l *Log) moveFirst(d due) error {
 				s.droppedAt = time.Now()
 			}
 		}
-		for _, c := range s.cursors {
-			if c.pos < g.Next {
-				c.take(g.Next, g.why == tooOld)
-			}
-		}
+		s.followers(func(c *Cursor) { c.miss(g.Next, g.why == tooOld) })
 	}
 	before := s.first
 	s.first = last.Next
@@ -206,11 +205,11 @@ func (l *Log) moveFirst(d due) error {
 	letters := s.opt.Letters
 	state, err := json.Marshal(s.state())
 	sets := []keyValue{{nameKey(keyStream, s.name), state}}
-	for name, c := range s.cursors {
-		b, e := json.Marshal(c.saved)
+	s.followers(func(c *Cursor) {
+		b, e := c.value(c.saved)
 		err = errors.Join(err, e)
-		sets = append(sets, keyValue{cursorKey(s.id, name), b})
-	}
+		sets = append(sets, keyValue{c.key, b})
+	})
 	wake(&s.room)
 	s.mu.Unlock()
 	var later []keyValue // too many for one transaction, and below the first offset they mean nothing

@@ -75,10 +75,10 @@ func TestLateDeliveryOfWhatHasExpiredKeepsTheLedgerBalanced(t *testing.T) {
 	l := open(t, t.TempDir(), func(o *Options) {
 		o.Streams[0] = StreamOptions{Name: "events", Max: 4 << 20, MaxAge: time.Millisecond}
 	})
-	c := l.Stream("events").Cursor("cloud", StartOldest)
+	c := batches{Cursor: l.Stream("events").Cursor("cloud", StartOldest)}
 	random := newNoise()
 	appendNow(t, l, "events", noise(random, 10, 16<<10)...)
-	if _, err := c.Next(t.Context(), ReadLimits{Events: 10, Bytes: 1 << 20}, 0); err != nil {
+	if _, err := c.Next(t.Context(), ReadLimits{Events: 10, Bytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {

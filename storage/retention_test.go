@@ -102,13 +102,7 @@ func TestAFullStreamDropsTheOldestAndTheDiskStaysBounded(t *testing.T) {
 		if st.Pending == 0 {
 			break
 		}
-		events, err := cursor.Next(t.Context(), ReadLimits{Events: 1000, Bytes: 4 << 20}, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cursor.Commit(t.Context(), len(events), Outcome{Delivered: len(events)}); err != nil {
-			t.Fatal(err)
-		}
+		deliver(t, cursor, nextSpan(t, cursor, 1000))
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

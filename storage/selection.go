@@ -12,8 +12,9 @@ import (
 // only, so it remembers what it has learned about each from blocks that were
 // read: an unknown hash costs one block.
 type selection struct {
-	wants func(topic string) bool
-	known map[uint32]bool // by topic hash: whether a topic with it is wanted
+	wants func(topic string) bool // nil wants all
+	known map[uint32]bool         // by topic hash: whether a topic with it is wanted
+	times Times
 }
 
 // maxKnown bounds what is remembered; beyond it everything is learned anew.
@@ -28,6 +29,9 @@ func (c *Cursor) Select(wants func(topic string) bool) {
 }
 
 func (s *selection) learn(events []event.Event) {
+	if s.wants == nil {
+		return
+	}
 	if len(s.known) > maxKnown {
 		clear(s.known)
 	}
@@ -68,7 +72,7 @@ func (s *Stream) skippable(offset uint64, sel *selection) (n uint64) {
 			}
 			err := it.Item().Value(func(v []byte) error {
 				x, err := parseIndex(v)
-				if err == nil && x.mayHold(mayWant) {
+				if err == nil && sel.times.touches(&x) && (sel.wants == nil || x.mayHold(mayWant)) {
 					return errWanted
 				}
 				n += x.count

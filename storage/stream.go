@@ -38,6 +38,7 @@ type Stream struct {
 	damageSeen   uint64        // damage below this offset has been counted
 	segments     []segment
 	cursors      map[string]*Cursor
+	replays      map[uint64]*Cursor
 	pins         map[string]*Pin
 
 	tail      []run
@@ -79,6 +80,16 @@ type streamState struct {
 	Expired uint64 `json:"expired,omitempty"`
 	// Of a stream of dead letters.
 	Letters LetterCounts `json:"letters,omitzero"`
+	// The limits that were last configured. They hold for a stream that the
+	// configuration names no more: its events are not to be lost by that.
+	Given StreamOptions `json:"given,omitzero"`
+}
+
+// given returns the limits for a stream of that name which is not configured.
+func (st streamState) given(name string) StreamOptions {
+	o := st.Given
+	o.Name = name
+	return o
 }
 
 // Name is the name of the stream in the configuration.
@@ -95,7 +106,7 @@ func (s *Stream) Bounds() (first, durable, next uint64) {
 func (s *Stream) state() streamState {
 	st := streamState{
 		ID: s.id, First: s.first, Next: s.durable, Gap: s.gap,
-		Dropped: s.dropped, Expired: s.expired, Letters: s.letters.counts,
+		Dropped: s.dropped, Expired: s.expired, Letters: s.letters.counts, Given: s.given,
 	}
 	if len(s.segments) > 0 {
 		st.Segment = s.segments[0].Number

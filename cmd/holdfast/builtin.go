@@ -23,6 +23,8 @@ func commands() []*cobra.Command {
 		statusCommand(),
 		deadCommand(),
 		tailCommand(),
+		replayCommand(),
+		destinationCommand(),
 		pubCommand(),
 		subCommand(),
 		rulesCommand(),

@@ -28,6 +28,7 @@ func writeStatus(w io.Writer, s sample, before *sample, colour bool) error {
 	v.head()
 	v.streams()
 	v.destinations()
+	v.replays()
 	v.rules()
 	_, err := v.WriteTo(w)
 	return err
@@ -58,6 +59,12 @@ func (v *view) head() {
 		count(m.Sent), v.rate(func(s *ops.Status) (uint64, bool) { return s.MQTT.Sent, true }))
 	if m.Refused > 0 {
 		fmt.Fprintf(v, ", %s refused", count(m.Refused))
+	}
+	if m.Absent > 0 {
+		fmt.Fprintf(v, ", %s away with %s waiting", plural(m.Absent, "session"), plural(int(m.Waiting), "message"))
+	}
+	if m.Dropped > 0 {
+		fmt.Fprintf(v, ", %s dropped for subscribers", count(m.Dropped))
 	}
 	if m.Violations > 0 {
 		fmt.Fprintf(v, ", protocol broken %s times", count(m.Violations))
@@ -191,6 +198,14 @@ func (v *view) destinations() {
 			fmt.Fprintf(v, "  ! the ledger of %s/%s does not balance; please report this\n", d.Name, d.Stream)
 		}
 	}
+}
+
+func (v *view) replays() {
+	if len(v.Replays) == 0 {
+		return
+	}
+	fmt.Fprintln(v)
+	_ = printReplays(v, outputText, v.Replays) // to memory
 }
 
 func (v *view) rules() {

@@ -154,27 +154,10 @@ func (b *Broker) SetAccess(a Access) {
 // purge ends the session of a user that is gone, unless it has a connection:
 // when that ends, it does the same.
 func (b *Broker) purge(s *session) {
-	b.route.Lock()
 	s.mu.Lock()
 	over := s.banned && s.conn == nil
 	s.mu.Unlock()
 	if over {
-		// A client that takes up the session from now on waits for the lock of
-		// routing, and finds nothing.
-		b.evict(s.id)
-	}
-	b.route.Unlock()
-	if over {
 		b.endSession(s)
-	}
-}
-
-// evict takes off mochi's books what it keeps of a client that is gone. The
-// caller holds Broker.route.
-func (b *Broker) evict(id string) {
-	if cl, ok := b.server.Clients.Get(id); ok {
-		b.server.UnsubscribeClient(cl)
-		cl.ClearInflights()
-		b.server.Clients.Delete(id)
 	}
 }

@@ -116,8 +116,8 @@ func BenchmarkIntake(b *testing.B) {
 			p := &pipe{burst: burst, left: len(burst) / 200 * b.N}
 			c := newConn(br, p)
 			c.connected, c.serving, c.v5 = true, true, bool(v)
-			c.cl = br.server.NewClient(nil, "", "bench", true)
-			c.session = newSession("bench", "")
+			c.id = "bench"
+			c.session = newSession(br, "bench", "")
 			b.ReportAllocs()
 			b.ResetTimer()
 			for p.left > 0 {
@@ -150,8 +150,12 @@ func BenchmarkRoute(b *testing.B) {
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
+			feed := br.feeds()[0]
 			for i := 0; i < b.N; i += len(events) {
-				br.Route(events)
+				for k := range events {
+					events[k].Offset = uint64(i + k + 1)
+				}
+				feed.Route(events)
 			}
 		})
 	}

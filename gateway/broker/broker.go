@@ -2,11 +2,10 @@
 // clients publish goes to the log and is acknowledged when it is on disk; what
 // the log has committed is routed to subscribers.
 //
-// mochi-mqtt serves everything but PUBLISH: connection life cycle, packet
-// codec, subscriptions and sessions. The broker reads each socket itself,
-// takes the PUBLISH packets out of the stream, gives mochi only packets that
-// are well formed, and writes to subscribers past mochi's queues. This package
-// is the only importer of mochi.
+// mochi-mqtt does the handshake, with its codec for CONNECT and CONNACK, and
+// keeps the topic tree and $SYS. The broker reads each socket itself, strictly;
+// messages, subscriptions and sessions are its own (see hook for the reasons).
+// This package is the only importer of mochi.
 //
 // Clients connect over TCP, TLS or WebSocket, see [Listener]. Who may connect,
 // and publish and subscribe to what, is said by [Access], which can change while
@@ -17,14 +16,17 @@
 // What is not allowed is refused with reason 0x87: a will with the CONNECT, a
 // subscription with the SUBACK, a message with its PUBACK or PUBREC; one at QoS
 // 0 is dropped. 3.1.1 has no refusal of a message: there the client is
-// disconnected. Every message is judged again when it is delivered, so that
+// disconnected. A message to a topic that begins with $, which are the broker's,
+// is refused in the same way with reason 0x90. Every message is judged again when it is delivered, so that
 // neither wildcards nor shared subscriptions, retained messages, wills or what
-// a session has kept get round the rules. Nobody may publish to topics that
-// begin with $.
+// a session has kept get round the rules.
 //
-// Sessions, what they have not delivered and retained messages live in memory
-// and end with the process. A gateway that keeps retained messages elsewhere
-// can hand them to Route before Start.
+// Sessions, what they have not delivered, wills and retained messages outlive
+// the process if there is a [State]. Messages for subscribers are in the log
+// only: a session has a place there, see cursor. SUBACK says that the
+// subscription is on disk, and CONNACK that the will is; what subscribers have
+// acknowledged follows within a second, so that after kill -9 a client may get
+// messages at QoS 1 again that it acknowledged in the last one.
 package broker
 
 import (
@@ -89,13 +91,15 @@ type Options struct {
 	Listen []Listener
 	Access // until SetAccess
 
+	Limits         Limits
 	MaxPacket      int // bytes of the largest packet taken; default 1 MiB
 	MaxClients     int // default 10,000
 	ReceiveMaximum int // unacknowledged messages that an MQTT 5 client may have sent; default 1024
-	MaxInflight    int // messages kept for one subscriber's session; default 4096
-	MaxQueued      int // bytes kept for one subscriber's session, and queued on its connection; default 4 MiB
+	MaxQueued      int // bytes queued on one connection; default 4 MiB
+	Sessions       Sessions
 
-	Logger *slog.Logger // default: none
+	Logger  *slog.Logger // default: none
+	Version string       // told below $SYS
 
 	// Emit takes a batch into the log, under the contract of [event.Emit].
 	// It is called from one goroutine per client, concurrently.
@@ -107,6 +111,16 @@ type Options struct {
 	// Held returns the QoS 2 packet identifiers that were on disk for a client
 	// when the broker was started. nil: none.
 	Held func(client string) []uint16
+	// State keeps sessions, wills and retained messages. nil: they end with
+	// the process.
+	State State
+	// Age is how long ago an event of the log was taken in. nil: by its time.
+	Age func(*event.Event) time.Duration
+	// Clock is the number of the machine's boot and the time since. nil: how
+	// long the gateway was down is taken from the wall clock.
+	Clock func() (boot uint32, mono time.Duration)
+
+	willGrace time.Duration // for tests
 }
 
 // Stats count what a broker did since it was made.
@@ -116,8 +130,15 @@ type Stats struct {
 	Refused    uint64 // messages that Emit or the broker refused, for want of rights among others
 	Duplicates uint64 // repeated QoS 2 messages, answered without an event
 	Delivered  uint64 // messages queued for connected subscribers
-	Dropped    uint64 // messages that a subscriber was too slow for
-	Violations uint64 // connections closed for a breach of the protocol
+	Dropped    uint64 // messages that a subscriber was away too long or too slow for
+	Expired    uint64 // messages whose expiry interval ended before a subscriber could have them
+	Sessions   int    // connected or not
+	Absent     int    // sessions without a connection
+	Waiting    uint64 // messages that wait for them in the log
+	Retained   int    // topics with a retained message
+	// Violations are connections closed for a breach of the protocol, by the
+	// names of their reason codes. All reasons are there, also with 0.
+	Violations map[string]uint64
 }
 
 // Broker is an MQTT server. Its methods may be called concurrently, except
@@ -126,29 +147,38 @@ type Broker struct {
 	opt            Options
 	log            *slog.Logger
 	server         *mqtt.Server
+	limits         Limits
 	maxPacket      int
 	maxQueued      int
-	maxInflight    int
 	receiveMaximum int
 	ports          []*port
 	access         atomic.Pointer[Access]
-	wg             sync.WaitGroup // all goroutines of the broker
+	wg             sync.WaitGroup // all goroutines of the broker but that of keeper
+	kept           sync.WaitGroup // which is the last to end
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	sessions map[string]*session
-	recalled map[string]bool      // clients whose held identifiers were read from disk
-	said     map[string]time.Time // what was logged lately
+	recalled map[string]bool // clients whose held identifiers were read from disk
 	closed   bool
+
+	saying sync.Mutex           // taken last of all locks
+	said   map[string]time.Time // what was logged lately
 
 	intake  sync.RWMutex // held for reading around Emit and Release
 	stopped bool         // guarded by intake
 
-	route routing
-	peers peers
-	count struct {
-		received, refused, duplicates  atomic.Uint64
-		delivered, dropped, violations atomic.Uint64
+	route    routing
+	retained retainedSet
+	keeper   keeper
+	now      atomic.Int64 // the clock of keeper, as it was lately
+	peers    peers
+	quit     chan struct{} // closed by Close
+	count    struct {
+		traffic
+		received, refused, duplicates, delivered, dropped, expired atomic.Uint64
+
+		violations [256]atomic.Uint64 // by reason code of MQTT 5; 0 is for no CONNECT in time
 	}
 }
 
@@ -165,10 +195,15 @@ func New(o Options) (*Broker, error) {
 	or(&o.MaxPacket, 1<<20)
 	or(&o.MaxClients, 10_000)
 	or(&o.ReceiveMaximum, 1024)
-	or(&o.MaxInflight, 4096)
 	or(&o.MaxQueued, 4<<20)
-	if o.ReceiveMaximum > 65535 || o.MaxInflight > 32768 || o.MaxPacket > 256<<20 {
-		return nil, errors.New("new broker: ReceiveMaximum is at most 65535, MaxInflight 32768, MaxPacket 256 MiB")
+	if o.ReceiveMaximum > 65535 || o.MaxPacket > 256<<20 {
+		return nil, errors.New("new broker: ReceiveMaximum is at most 65535, MaxPacket 256 MiB")
+	}
+	if o.Sessions.Max <= 0 {
+		o.Sessions.Max = 64 << 20
+	}
+	if o.Sessions.Expiry <= 0 {
+		o.Sessions.Expiry = 7 * 24 * time.Hour
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -176,19 +211,26 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		opt:            o,
 		log:            o.Logger,
+		limits:         o.Limits.withDefaults(),
 		maxPacket:      o.MaxPacket,
 		maxQueued:      o.MaxQueued,
-		maxInflight:    o.MaxInflight,
 		receiveMaximum: o.ReceiveMaximum,
 		conns:          make(map[*conn]struct{}),
 		sessions:       make(map[string]*session),
 		recalled:       make(map[string]bool),
 		said:           make(map[string]time.Time),
+		quit:           make(chan struct{}),
 	}
 	b.access.Store(&o.Access)
 	b.server = newServer(o)
 	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
 		return nil, fmt.Errorf("new broker: %w", err)
+	}
+	b.route.groups = map[string]*group{}
+	b.retained = retainedSet{b: b, of: map[string]*keptMessage{}, changed: map[string]struct{}{}}
+	b.keeper.b, b.keeper.state = b, o.State
+	if err := b.keeper.load(); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
@@ -200,6 +242,9 @@ func (b *Broker) serve(c *conn, listener string) {
 	if err == nil {
 		err = b.establish(c, listener)
 	}
+	if err == nil && c.established {
+		err = b.talk(c)
+	}
 	b.log.Debug("mqtt connection ended", "remote", c.RemoteAddr().String(), "err", err)
 	b.detach(c)
 	c.finish()
@@ -208,22 +253,32 @@ func (b *Broker) serve(c *conn, listener string) {
 	b.mu.Unlock()
 }
 
-// establish runs mochi on the connection until it ends. A panic there costs
-// this connection only.
+// establish runs mochi on the connection until that has answered CONNECT.
 func (b *Broker) establish(c *conn, listener string) (err error) {
-	defer func() {
-		if c.routeHeld {
-			c.routeHeld = false
-			b.route.Unlock()
-		}
-		c.succeed()
-		if r := recover(); r != nil {
-			b.log.Error("mqtt connection failed", "remote", c.RemoteAddr().String(),
-				"err", r, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
-	return b.server.EstablishConnection(listener, c)
+	defer c.succeed()
+	defer b.survive(c, &err)
+	err = b.server.EstablishConnection(listener, c)
+	if c.established {
+		err = nil
+	}
+	return err
+}
+
+// talk serves an established connection until it ends.
+func (b *Broker) talk(c *conn) (err error) {
+	defer b.survive(c, &err)
+	atomic.AddInt64(&b.server.Info.ClientsConnected, 1)
+	defer atomic.AddInt64(&b.server.Info.ClientsConnected, -1)
+	return c.run()
+}
+
+// survive makes a panic cost the connection only.
+func (b *Broker) survive(c *conn, err *error) {
+	if r := recover(); r != nil {
+		b.log.Error("mqtt connection failed", "remote", c.RemoteAddr().String(),
+			"err", r, "stack", string(debug.Stack()))
+		*err = fmt.Errorf("panic: %v", r)
+	}
 }
 
 // StopIntake stops accepting clients and reading from them. When it returns,
@@ -282,6 +337,9 @@ func (b *Broker) Close() error {
 		s.mu.Unlock()
 	}
 	b.mu.Unlock()
+	if !again {
+		close(b.quit)
+	}
 	for _, c := range b.all() {
 		c.disconnect(codeShuttingDown)
 	}
@@ -289,6 +347,7 @@ func (b *Broker) Close() error {
 	if again {
 		return nil
 	}
+	b.keeper.close()
 	// mochi has no listeners and no clients of its own to wait for, so that
 	// its deadlock in closing them cannot happen.
 	return b.server.Close()
@@ -296,15 +355,27 @@ func (b *Broker) Close() error {
 
 // Stats returns the counters.
 func (b *Broker) Stats() Stats {
-	return Stats{
+	st := Stats{
 		Clients:    int(atomic.LoadInt64(&b.server.Info.ClientsConnected)),
 		Received:   b.count.received.Load(),
 		Refused:    b.count.refused.Load(),
 		Duplicates: b.count.duplicates.Load(),
 		Delivered:  b.count.delivered.Load(),
 		Dropped:    b.count.dropped.Load(),
-		Violations: b.count.violations.Load(),
+		Violations: b.violations(),
+		Expired:    b.count.expired.Load(),
+		Retained:   b.retained.count(),
 	}
+	for _, s := range b.allSessions() {
+		s.out.mu.Lock()
+		st.Sessions++
+		st.Waiting += s.out.pending
+		if s.out.c == nil {
+			st.Absent++
+		}
+		s.out.mu.Unlock()
+	}
+	return st
 }
 
 func (b *Broker) countReceived(n int) {
@@ -316,7 +387,7 @@ func (b *Broker) countReceived(n int) {
 // say logs a warning about a client, at most one a minute of a kind.
 func (b *Broker) say(what, client string, err error) {
 	now, key := time.Now(), what+"\x00"+client
-	b.mu.Lock()
+	b.saying.Lock()
 	last, ok := b.said[key]
 	quiet := ok && now.Sub(last) < time.Minute
 	if !quiet {
@@ -325,7 +396,7 @@ func (b *Broker) say(what, client string, err error) {
 		}
 		b.said[key] = now
 	}
-	b.mu.Unlock()
+	b.saying.Unlock()
 	if !quiet {
 		b.log.Warn(what, "client", client, "err", err)
 	}

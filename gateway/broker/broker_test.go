@@ -130,6 +130,7 @@ func start(t testing.TB, l *fakeLog, with ...func(*Options)) *Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	follow(b, newMemStream("events"))
 	if err := b.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +140,11 @@ func start(t testing.TB, l *fakeLog, with ...func(*Options)) *Broker {
 		}
 	})
 	return b
+}
+
+// follow makes a stream the broker's log.
+func follow(b *Broker, s *memStream) {
+	s.feed = b.Follow(s, uint64(len(s.events)+1))
 }
 
 // client is an MQTT client that does exactly what the test says.
@@ -446,6 +452,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("not in time: %s", what)
 		}
 	}
+}
+
+// violations is how often any reason closed a connection.
+func violations(b *Broker) (n uint64) {
+	for _, of := range b.Stats().Violations {
+		n += of
+	}
+	return n
 }
 
 func puback(id uint16) []byte  { return []byte{typePuback << 4, 2, byte(id >> 8), byte(id)} }

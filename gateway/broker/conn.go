@@ -9,9 +9,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 const (
@@ -21,20 +18,17 @@ const (
 	keptOut     = 4 << 10  // write buffers above this size are given back
 	maxUncommit = 8192     // messages of one client that may wait for the log
 
-	connectTimeout = 10 * time.Second // for the whole CONNECT
-	writeTimeout   = 10 * time.Second // for a client that does not read
-	closeTimeout   = 3 * time.Second  // for the last bytes to a client
-	drainTimeout   = 500 * time.Millisecond
+	writeTimeout = 10 * time.Second // for a client that does not read
+	closeTimeout = 3 * time.Second  // for the last bytes to a client
+	drainTimeout = 500 * time.Millisecond
 )
 
 var longAgo = time.Unix(1, 0)
 
-// conn stands between a client's socket and mochi. mochi reads from it what
-// is left after the broker has taken the PUBLISH and PUBREL packets for
-// itself, one packet at a time, so that mochi never holds a PUBLISH in its own
-// buffer. What mochi or the broker write is queued, in order and in whole
-// packets, and sent by a goroutine that lives as long as the queue has
-// something: nobody who writes ever waits for the client.
+// conn is the connection of one client. mochi reads the CONNECT from it and
+// writes the CONNACK; all other packets are the broker's. What is written is
+// queued, in order and in whole packets, and sent by a goroutine that lives as
+// long as the queue has something: nobody who writes ever waits for the client.
 type conn struct {
 	net.Conn                 // the socket
 	raw      syscall.RawConn // of the socket; nil if that is not a plain one
@@ -44,14 +38,16 @@ type conn struct {
 	cert     *x509.Certificate // that the client has proven to own, if any
 
 	// Set while the session is established, constant from then on.
-	cl      *mqtt.Client
+	id      string
 	session *session
+	present bool // the session was there before
 	who     identity
 	v5      bool
 	ends    bool // the session ends with the connection (until DISCONNECT says otherwise)
 	will    *will
-	limit   int // largest packet that the client takes, 0 if it did not say
-	window  int // messages at QoS 1 and 2 that the client takes at once
+	limit   int    // largest packet that the client takes, 0 if it did not say
+	window  int    // messages at QoS 1 and 2 that the client takes at once
+	expiry  uint32 // session expiry interval in seconds, for MQTT 5
 
 	// Owned by the goroutine that reads.
 	buf       []byte
@@ -66,22 +62,27 @@ type conn struct {
 	refreshed time.Time            // when the read deadline was set
 	heard     bool                 // a packet came since
 	connected bool                 // CONNECT has been passed on
+	hello     *hello               // it, until mochi has it
 	bye       bool                 // the client has taken its leave
 	gone      bool                 // the client's end is closed
 	noWill    bool                 // DISCONNECT said that there is to be none
-	granting  []grant              // subscriptions of the SUBSCRIBE that mochi works on
-	routeHeld bool                 // this goroutine holds Broker.route
-	left      []packets.Packet     // of the session, to be sent again
 	prior     *conn                // the client's connection before this one
+	// established is set when mochi has answered CONNECT.
+	established   bool
+	keepAliveSecs uint16
 
 	mu       sync.Mutex
 	changed  sync.Cond // on mu: bytes were sent, a batch was committed, or the end is near
 	out      []byte    // whole packets for the client
 	spare    []byte
+	packets  int // put into out that are not in the broker's count
 	flushing bool
-	serving  bool // the session is established
-	paused   bool // nothing more is read
-	closing  bool // nothing more is read or queued
+	serving  bool              // the session is established
+	paused   bool              // nothing more is read
+	closing  bool              // nothing more is read or queued
+	starved  bool              // somebody waits for the queue to become shorter
+	aliasMax int               // topic aliases that the client takes
+	given    map[string]uint16 // those that it has been given
 	sendBy   time.Time
 	kill     *time.Timer
 	last     *flight // the newest batch that is not committed
@@ -97,9 +98,9 @@ type conn struct {
 func newConn(b *Broker, socket net.Conn) *conn {
 	c := &conn{Conn: socket, b: b, buf: make([]byte, idleBuffer), over: make(chan struct{})}
 	c.changed.L = &c.mu
-	_ = socket.SetReadDeadline(time.Now().Add(connectTimeout))
-	if tcp, ok := socket.(*net.TCPConn); ok {
-		c.raw, _ = tcp.SyscallConn()
+	_ = socket.SetReadDeadline(time.Now().Add(b.limits.ConnectTimeout))
+	if plain, ok := socket.(syscall.Conn); ok {
+		c.raw, _ = plain.SyscallConn()
 	}
 	return c
 }
@@ -123,22 +124,42 @@ func (c *conn) endWith(err error) {
 	var v *violation
 	switch {
 	case errors.As(err, &v):
-		if v.code == codeNotAuthorized { // 3.1.1 has no other way to say so
+		if v.denied { // 3.1.1 has no other way to say so
 			c.b.count.refused.Add(1)
 		} else {
-			c.b.count.violations.Add(1)
+			c.b.count.violations[v.code].Add(1)
 			c.b.say("mqtt protocol violation", c.name(), v)
 		}
-		c.disconnect(v.code)
+		if c.connected {
+			c.disconnect(v.code)
+		} else {
+			c.refuse(v)
+		}
+	case errors.Is(err, errNoConnect):
+		c.b.count.violations[0].Add(1)
+		c.b.say("mqtt protocol violation", c.name(), err)
 	case errors.Is(err, errSilent):
 		c.disconnect(codeKeepAlive)
 	}
 }
 
+// hungUp reports whether the client has closed its end, as far as that can be
+// seen without reading.
+func (c *conn) hungUp() (gone bool) {
+	if c.raw == nil {
+		return false
+	}
+	_ = c.raw.Control(func(fd uintptr) {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		gone = n == 0 && err == nil || errors.Is(err, syscall.ECONNRESET)
+	})
+	return gone
+}
+
 // name is what the log calls the client.
 func (c *conn) name() string {
-	if c.cl != nil && c.cl.ID != "" {
-		return c.cl.ID
+	if c.id != "" {
+		return c.id
 	}
 	return c.host()
 }
@@ -149,10 +170,10 @@ func (c *conn) host() string {
 	return host
 }
 
-// next reads until there is a packet for mochi.
+// next reads until there is a packet for mochi, or the client says goodbye.
 func (c *conn) next() error {
 	for {
-		if err := c.take(); err != nil || len(c.pass) > 0 {
+		if err := c.take(); err != nil || len(c.pass) > 0 || c.bye {
 			return err
 		}
 		if err := c.fill(); err != nil {
@@ -170,6 +191,7 @@ func (c *conn) fill() error {
 		c.makeRoom()
 		n, err := c.Conn.Read(c.buf[c.w:])
 		c.w += n
+		c.b.count.bytesIn.Add(uint64(n))
 		switch {
 		case n >= idleBuffer:
 			c.quiet = 0
@@ -247,6 +269,22 @@ func (c *conn) makeRoom() {
 	c.r, c.w = 0, used
 }
 
+// run serves the client, from CONNACK until the connection ends.
+func (c *conn) run() error {
+	c.pass = nil
+	c.serve(c.keepAliveSecs)
+	c.session.out.begin(c)
+	for {
+		if err := c.next(); err != nil {
+			c.endWith(err)
+			return err
+		}
+		if c.bye {
+			return nil
+		}
+	}
+}
+
 // serve begins the work of an established session.
 func (c *conn) serve(keepAlive uint16) {
 	c.keepAlive = time.Duration(keepAlive) * time.Second * 3 / 2 // [MQTT-3.1.2-22]
@@ -254,6 +292,7 @@ func (c *conn) serve(keepAlive uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.serving = true
+	c.b.count.connects.Add(1)
 	if c.closing || c.paused {
 		return
 	}
@@ -268,86 +307,14 @@ func (c *conn) serve(keepAlive uint16) {
 // does not see the packets that are taken before it.
 func (c *conn) SetDeadline(time.Time) error { return nil }
 
-// Write queues packets of mochi. It never waits, for mochi holds a lock
-// meanwhile that others need.
-func (c *conn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.v5 && c.session != nil && len(p) == 2 && p[0] == typeDisconnect<<4 {
-		return len(p), nil // 3.1.1 has no DISCONNECT from the server
-	}
-	if c.closing {
-		return 0, net.ErrClosed
-	}
-	if len(c.out) > 0 && len(c.out)+len(p) > c.b.maxQueued {
-		c.close()
-		return 0, errSlow
-	}
-	c.out = append(c.out, p...)
-	c.flush()
-	return len(p), nil
-}
-
-// flush sees to it that c.out is sent. The caller holds c.mu.
-func (c *conn) flush() {
-	if !c.flushing && len(c.out) > 0 {
-		c.flushing = true
-		c.b.wg.Add(1)
-		go c.send()
-	}
-}
-
-// sendNow gives the queue to the socket as far as that takes it at once. For a
-// client that waits for one acknowledgement this saves the start of a
-// goroutine, and with that the waking of a processor. The caller holds c.mu.
-func (c *conn) sendNow() {
-	if c.flushing || c.closing || c.raw == nil || len(c.out) == 0 {
-		return
-	}
-	// What is left, and any error, is for send.
-	_ = c.raw.Write(func(fd uintptr) bool {
-		if n, err := syscall.Write(int(fd), c.out); err == nil {
-			c.out = c.out[:copy(c.out, c.out[n:])]
-		}
-		return true
-	})
-}
-
-// send writes the queue to the socket until it is empty.
-func (c *conn) send() {
-	defer c.b.wg.Done()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.out) > 0 {
-		buf := c.out
-		c.out, c.spare = c.spare[:0], nil
-		c.mu.Unlock()
-		if now := time.Now(); c.sendBy.Sub(now) < writeTimeout/2 {
-			c.sendBy = now.Add(writeTimeout)
-			_ = c.Conn.SetWriteDeadline(c.sendBy)
-		}
-		_, err := c.Conn.Write(buf)
-		c.mu.Lock()
-		c.spare = buf[:0]
-		c.changed.Broadcast()
-		if err != nil {
-			c.out = nil
-			c.close()
-		}
-	}
-	if cap(c.out) > keptOut {
-		c.out = nil
-	}
-	if cap(c.spare) > keptOut {
-		c.spare = nil
-	}
-	c.flushing = false
-	c.changed.Broadcast()
-}
-
 // Close ends the connection without waiting: what is queued is still sent,
 // for at most closeTimeout, and the goroutine that reads is called back.
+//
+// mochi calls it when it has been made to let go of a connection that lasts.
 func (c *conn) Close() error {
+	if c.established {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.close()
@@ -373,10 +340,28 @@ func (c *conn) disconnect(reason byte) {
 	if c.closing {
 		return
 	}
-	if c.v5 && c.serving {
+	if c.serving && c.v5 {
 		c.out = appendDisconnect(c.out, reason)
+		c.packets++
 		c.flush()
 	}
+	c.close()
+}
+
+// refuse answers a CONNECT that is not as it must be, where the version has an
+// answer for that, and closes the connection.
+func (c *conn) refuse(v *violation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closing:
+		return
+	case c.v5:
+		c.out = append(c.out, typeConnack<<4, 3, 0, v.code, 0)
+	case v.code3 != 0:
+		c.out = append(c.out, typeConnack<<4, 2, 0, v.code3)
+	}
+	c.flush()
 	c.close()
 }
 

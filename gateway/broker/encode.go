@@ -16,10 +16,14 @@ type ack struct {
 
 // appendAck appends the packet to b. A 3.1.1 client gets no reason.
 func appendAck(b []byte, a ack, v5 bool) []byte {
-	if a.reason != codeSuccess && v5 {
-		return append(b, a.kind<<4, 3, byte(a.id>>8), byte(a.id), a.reason)
+	first := a.kind << 4
+	if a.kind == typePubrel {
+		first |= 2
 	}
-	return append(b, a.kind<<4, 2, byte(a.id>>8), byte(a.id))
+	if a.reason != codeSuccess && v5 {
+		return append(b, first, 3, byte(a.id>>8), byte(a.id), a.reason)
+	}
+	return append(b, first, 2, byte(a.id>>8), byte(a.id))
 }
 
 // appendDisconnect appends a DISCONNECT with a reason, which MQTT 5 alone has.
@@ -36,6 +40,8 @@ type delivery struct {
 	dup    bool
 	expiry uint32 // what is left of it, if the event has one
 	subs   []int  // identifiers of the subscriptions that match, for MQTT 5
+	alias  uint16 // of the topic, for MQTT 5; 0 if it has none
+	bare   bool   // the client knows the alias: the topic is left out
 }
 
 // appendPublish appends the PUBLISH packet to b, unless it were larger than
@@ -43,7 +49,11 @@ type delivery struct {
 func appendPublish(b []byte, d delivery, v5 bool, limit int) (_ []byte, ok bool) {
 	var scratch [512]byte
 	props := scratch[:0]
-	body := 2 + len(d.e.Topic) + len(d.e.Payload)
+	topic := d.e.Topic
+	if d.bare {
+		topic = ""
+	}
+	body := 2 + len(topic) + len(d.e.Payload)
 	if d.qos > 0 {
 		body += 2
 	}
@@ -63,7 +73,7 @@ func appendPublish(b []byte, d delivery, v5 bool, limit int) (_ []byte, ok bool)
 	}
 	b = append(b, first)
 	b = appendVarint(b, body)
-	b = appendText(b, d.e.Topic)
+	b = appendText(b, topic)
 	if d.qos > 0 {
 		b = binary.BigEndian.AppendUint16(b, d.id)
 	}
@@ -96,6 +106,9 @@ func appendProperties(b []byte, d delivery) []byte {
 	}
 	if d.e.ContentType != "" {
 		b = appendText(append(b, propContentType), d.e.ContentType)
+	}
+	if d.alias > 0 {
+		b = binary.BigEndian.AppendUint16(append(b, propTopicAlias), d.alias)
 	}
 	for _, id := range d.subs {
 		b = appendVarint(append(b, propSubscriptionID), id)

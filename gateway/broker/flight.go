@@ -194,6 +194,7 @@ func (c *conn) appendAck(a ack) []byte {
 	if c.closing {
 		return c.out
 	}
+	c.packets++
 	return appendAck(c.out, a, c.v5)
 }
 
@@ -260,6 +261,7 @@ func (c *conn) pong(n int) {
 	for range n {
 		c.out = append(c.out, 0xD0, 0)
 	}
+	c.packets += n
 	c.flush()
 }
 
@@ -288,7 +290,7 @@ func (c *conn) release(ids []uint16) error {
 		return nil
 	}
 	defer c.b.leaveIntake()
-	if err := c.b.opt.Release(c.cl.ID, known, done); err != nil {
+	if err := c.b.opt.Release(c.id, known, done); err != nil {
 		done(err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -105,8 +106,9 @@ func TestViolationsEndTheConnectionWithTheirReason(t *testing.T) {
 			bystander.silence()
 		})
 	}
-	if got := b.Stats().Violations; got < 50 {
-		t.Errorf("%d violations were counted", got)
+	got := b.Stats().Violations
+	if got["malformed_packet"] < 20 || got["topic_filter_invalid"] < 5 || got["packet_too_large"] != 2 {
+		t.Errorf("counted %v", got)
 	}
 }
 
@@ -143,7 +145,7 @@ func TestConnectionsThatAreRefusedAreToldWhy(t *testing.T) {
 		{"unknown level", v4, level, 1},
 		{"persistent session without an identifier", v4, connectPacket(connectOptions{user: "u", password: "p", keep: true}), 2},
 		{"will with a wildcard", v5, connectPacket(connectOptions{v: v5, id: "a", will: &w, user: "u", password: "p"}), codeBadTopic},
-		{"will to $SYS", v5, connectPacket(connectOptions{v: v5, id: "a", will: &sysWill, user: "u", password: "p"}), codeNotAuthorized},
+		{"will to $SYS", v5, connectPacket(connectOptions{v: v5, id: "a", will: &sysWill, user: "u", password: "p"}), codeBadTopic},
 		{"authentication method", v5, connectPacket(connectOptions{v: v5, id: "a", props: []byte{0x15, 0, 1, 'x'}}), codeBadAuthMethod},
 	} {
 		t.Run(fmt.Sprintf("%v/%s", f.v, f.name), func(t *testing.T) {
@@ -155,6 +157,47 @@ func TestConnectionsThatAreRefusedAreToldWhy(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSubscriptionsAreBounded(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v version) {
+		b := start(t, newFakeLog(), func(o *Options) { o.Limits.Subscriptions = 3 })
+		c := connect(t, b, v, "many")
+		c.subscribe(filter{"a", 1}, filter{"b", 1})
+		refused := byte(codeQuota)
+		if v == v4 {
+			refused = codeUnspecified
+		}
+		ask := func(want ...byte) {
+			t.Helper()
+			c.send(sub(v, slices.Concat(withOptions("a", 0), withOptions("c", 0), withOptions("d", 0))...))
+			_, body, err := c.read()
+			if err != nil || !bytes.HasSuffix(body, want) {
+				t.Fatalf("SUBACK % x, %v, want codes % x", body, err, want)
+			}
+		}
+		ask(0, 0, refused) // a was there before
+		ask(0, 0, refused)
+		c.send(sub(v, slices.Concat(withOptions("a", 0), withOptions("b", 0), withOptions("c", 0), withOptions("d", 0))...))
+		c.closed(map[version]byte{v5: codeQuota}[v])
+	})
+}
+
+func TestTopicsAreBoundedInLength(t *testing.T) {
+	b := start(t, newFakeLog(), func(o *Options) { o.Limits.TopicBytes = 20 })
+	long := strings.Repeat("x", 21)
+	for _, p := range [][]byte{pub{topic: long}.packet(v5), pub{topic: long, qos: 1, id: 1}.packet(v5)} {
+		c := connect(t, b, v5, "long")
+		c.publish(pub{topic: long[1:]})
+		c.send(p)
+		c.closed(codeBadTopic)
+	}
+	c := connect(t, b, v5, "long")
+	c.send(sub(v5, withOptions(long, 0)...))
+	c.closed(codeBadFilter)
+	c = dial(t, b, v5)
+	c.send(connectPacket(connectOptions{v: v5, id: long}))
+	c.connack(codeBadClientID)
 }
 
 func TestAnonymousClients(t *testing.T) {
@@ -193,17 +236,18 @@ func TestTheServerAnnouncesItsLimits(t *testing.T) {
 
 func TestAClientThatSaysNothingIsDisconnected(t *testing.T) {
 	t.Run("without CONNECT", func(t *testing.T) {
-		if testing.Short() {
-			t.Skip("takes 10 s")
-		}
 		t.Parallel()
-		b := start(t, newFakeLog())
+		const timeout = 300 * time.Millisecond
+		b := start(t, newFakeLog(), func(o *Options) { o.Limits.ConnectTimeout = timeout })
 		c := dial(t, b, v4)
 		c.send(connectPacket(connectOptions{id: "a"})[:5])
 		began := time.Now()
-		_ = c.SetReadDeadline(began.Add(connectTimeout + patience))
-		if _, err := c.r.ReadByte(); err == nil || time.Since(began) < connectTimeout-time.Second {
+		_ = c.SetReadDeadline(began.Add(timeout + patience))
+		if _, err := c.r.ReadByte(); err == nil || time.Since(began) < timeout-50*time.Millisecond {
 			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		if n := b.Stats().Violations["connect_timeout"]; n != 1 {
+			t.Errorf("counted %d, want 1", n)
 		}
 	})
 	t.Run("without a packet for one and a half keep alives", func(t *testing.T) {
@@ -265,7 +309,7 @@ func TestEveryGoroutineEndsWithClose(t *testing.T) {
 		c.publish(numbered(10)...)
 		clients = append(clients, c)
 	}
-	b.Route(l.events(t, 200))
+	route(b, l.events(t, 200))
 	began := time.Now()
 	b.Close()
 	if took := time.Since(began); took > closeTimeout+drainTimeout+2*time.Second {
@@ -293,7 +337,7 @@ func TestTheLastOfAStormOfTakeoversIsServed(t *testing.T) {
 		last := connect(t, b, v4, "same")
 		last.subscribe(filter{"t", 0})
 		eventually(t, "the end of the others", func() bool { return len(b.all()) == 1 })
-		b.Route([]event.Event{ev("t", "x", 0)})
+		route(b, []event.Event{ev("t", "x", 0)})
 		last.receives(received{Topic: "t", Payload: "x"})
 	}
 }

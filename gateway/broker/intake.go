@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -13,9 +14,9 @@ const (
 	maxInterns = 256 // topic names remembered for a connection
 )
 
-// take handles the packets at the start of the buffer: those that are the
-// broker's own business as one run, others by handing them to mochi, one at a
-// time. It returns when more bytes are needed or mochi has something to read.
+// take handles the packets at the start of the buffer: those about messages
+// in runs, others one at a time. It returns when more bytes are needed, mochi
+// has a CONNECT to read, or the client has taken its leave.
 func (c *conn) take() error {
 	c.need = 0
 	for c.r < c.w {
@@ -26,7 +27,13 @@ func (c *conn) take() error {
 		}
 		c.heard = true
 		if !own(h.kind()) {
-			return c.handOver(h, b[:h.total()])
+			p := b[:h.total()]
+			c.r += len(p)
+			c.b.count.packetsIn.Add(1)
+			if err := c.handle(h, p); err != nil || len(c.pass) > 0 || c.bye {
+				return err
+			}
+			continue
 		}
 		end, n := h.total(), 0
 		for at := 0; ; at, end = end, end+h.total() {
@@ -45,9 +52,13 @@ func (c *conn) take() error {
 	return nil
 }
 
-// own tells the packets that mochi never sees.
+// own tells the packets that are handled in runs.
 func own(kind byte) bool {
-	return kind == typePublish || kind == typePubrel || kind == typePingreq
+	switch kind {
+	case typePublish, typePuback, typePubrec, typePubrel, typePubcomp, typePingreq:
+		return true
+	}
+	return false
 }
 
 // frame measures the packet at the start of b and checks what its header
@@ -68,34 +79,84 @@ func (c *conn) frame(b []byte) (h header, whole bool, err error) {
 	if err != nil || !ok {
 		return h, false, err
 	}
+	if c.v5 && h.padded() {
+		return h, false, malformed("remaining length of more bytes than it needs")
+	}
 	if h.total() > c.b.maxPacket {
-		return h, false, &violation{codeTooLarge, "packet larger than the maximum packet size"}
+		return h, false, &violation{code: codeTooLarge, what: "packet larger than the maximum packet size"}
 	}
 	c.need = h.total()
 	return h, len(b) >= h.total(), nil
 }
 
-// handOver gives mochi a packet that is safe for it.
-func (c *conn) handOver(h header, p []byte) (err error) {
+// handle handles a packet that has nothing to do with messages.
+func (c *conn) handle(h header, p []byte) error {
 	body := p[h.size:]
 	switch h.kind() {
 	case typeConnect:
-		c.connected = true
+		var err error
+		c.pass, err = c.takeConnect(h, body)
+		return err
 	case typeSubscribe, typeUnsubscribe:
-		err = checkSubscribe(h.kind(), body, c.v5)
-	case typePuback, typePubrec, typePubcomp:
-		err = checkAck(body, c.v5)
+		if err := c.b.limits.checkSubscribe(h.kind(), body, c.v5); err != nil {
+			return err
+		}
+		r, err := parseRequest(h.kind(), body, c.v5)
+		if err != nil {
+			return err
+		}
+		if h.kind() == typeSubscribe {
+			return c.subscribe(r)
+		}
+		return c.unsubscribe(r)
 	case typeDisconnect:
-		var reason byte
-		reason, err = checkDisconnect(body, c.v5)
-		c.bye = err == nil
-		c.noWill = err == nil && reason == codeSuccess // [MQTT-3.14.4-3]
+		reason, err := checkDisconnect(body, c.v5)
+		if err != nil {
+			return err
+		}
+		if expiry, ok := disconnectExpiry(body); ok {
+			if expiry > 0 && c.expiry == 0 { // [MQTT-3.14.2-2]
+				return protocolError("DISCONNECT with a session expiry interval that CONNECT did not have")
+			}
+			c.expiry, c.ends = expiry, expiry == 0
+		}
+		c.bye, c.noWill = true, reason == codeSuccess // [MQTT-3.14.4-3]
 	}
-	if err == nil {
-		c.pass = p
-		c.r += len(p)
+	return nil
+}
+
+// disconnectExpiry returns the session expiry interval of a DISCONNECT that
+// has been checked.
+func disconnectExpiry(body []byte) (seconds uint32, ok bool) {
+	if len(body) < 2 {
+		return 0, false
 	}
-	return err
+	props, _, err := cutProperties(body[1:])
+	for err == nil && len(props) > 0 {
+		switch id := props[0]; id {
+		case propSessionExpiry:
+			return binary.BigEndian.Uint32(props[1:]), true
+		case propUser:
+			props = skipText(skipText(props[1:]))
+		default:
+			props = skipText(props[1:])
+		}
+	}
+	return 0, false
+}
+
+// takeConnect checks a CONNECT and returns the one that mochi gets.
+func (c *conn) takeConnect(h header, body []byte) (plain []byte, err error) {
+	hello, err := c.b.limits.parseConnect(bytes.Clone(body)) // the will outlives the buffer
+	c.v5 = hello.v5
+	switch {
+	case err != nil:
+		return nil, err
+	case c.v5 && h.padded():
+		return nil, malformed("remaining length of more bytes than it needs")
+	}
+	c.connected, c.hello = true, &hello
+	return hello.plain(), nil
 }
 
 // takeRun handles a run of whole packets, n of them PUBLISH. All messages go
@@ -103,10 +164,12 @@ func (c *conn) handOver(h header, p []byte) (err error) {
 func (c *conn) takeRun(run []byte, n int) error {
 	var (
 		f       = c.newFlight()
-		batch   = Batch{Client: c.cl.ID, Gone: c.over}
+		batch   = Batch{Client: c.id, Gone: c.over}
 		release []uint16
+		settled []ack
 		total   int
 		pings   int
+		packets uint64
 		bad     error
 		now     = time.Now()
 	)
@@ -119,13 +182,22 @@ func (c *conn) takeRun(run []byte, n int) error {
 		h, _, _ := readHeader(run)
 		body := run[h.size:h.total()]
 		run = run[h.total():]
+		packets++
 		switch h.kind() {
 		case typePublish:
 			var size int
 			size, bad = c.takePublish(&batch, f, h.first, body)
 			total += size
+		case typePuback, typePubrec, typePubcomp:
+			if bad = checkAck(h.kind(), body, c.v5); bad == nil {
+				a := ack{kind: h.kind(), id: binary.BigEndian.Uint16(body)}
+				if len(body) > 2 {
+					a.reason = body[2]
+				}
+				settled = append(settled, a)
+			}
 		case typePubrel:
-			if bad = checkAck(body, c.v5); bad == nil {
+			if bad = checkAck(typePubrel, body, c.v5); bad == nil {
 				release = append(release, binary.BigEndian.Uint16(body))
 			}
 		case typePingreq:
@@ -137,8 +209,13 @@ func (c *conn) takeRun(run []byte, n int) error {
 		}
 	}
 	gather(batch.Events, total, event.At(now))
+	c.b.count.packetsIn.Add(packets)
+	c.b.count.payloadIn.Add(uint64(total))
 	if pings > 0 {
 		c.pong(pings)
+	}
+	if len(settled) > 0 {
+		c.session.out.acknowledged(c, settled)
 	}
 	if err := c.emit(batch, f, now); err != nil {
 		return err
@@ -188,7 +265,7 @@ func (c *conn) takePublish(batch *Batch, f *flight, first byte, body []byte) (si
 		return 0, err
 	}
 	if p.qos > 0 && topic.allowed && f.pending >= f.quota { // [MQTT-3.3.4-9]
-		return 0, &violation{codeReceiveMaximum, "more unacknowledged messages than the receive maximum"}
+		return 0, &violation{code: codeReceiveMaximum, what: "more unacknowledged messages than the receive maximum"}
 	}
 	if p.qos == 2 && !c.session.take(c, p.id, p.dup, topic.allowed) {
 		c.b.count.duplicates.Add(1)
@@ -265,7 +342,10 @@ func (c *conn) judge() {
 // deny answers a PUBLISH that the client is not allowed. 3.1.1 has no answer
 // but the end of the connection.
 func (c *conn) deny(f *flight, p publish, topic string) error {
-	v := &violation{codeNotAuthorized, fmt.Sprintf("user %q may not publish to %s", c.who.user, topic)}
+	v := &violation{code: codeNotAuthorized, denied: true, what: fmt.Sprintf("user %q may not publish to %s", c.who.user, topic)}
+	if topic[0] == '$' {
+		v.code, v.what = codeBadTopic, fmt.Sprintf("topic %s: those that begin with $ are the broker's", topic)
+	}
 	c.b.say("mqtt message refused", c.name(), v)
 	if !c.v5 {
 		return v
@@ -281,7 +361,7 @@ func (c *conn) topic(name []byte, props *properties) (topic topicName, err error
 	if len(name) > 0 {
 		var known bool
 		if topic, known = c.topics[string(name)]; !known {
-			if err := checkTopic(name); err != nil {
+			if err := c.b.limits.checkTopic(name); err != nil {
 				return topic, err
 			}
 			topic.name = string(name)
@@ -301,7 +381,7 @@ func (c *conn) topic(name []byte, props *properties) (topic topicName, err error
 		return topic, nil
 	}
 	if props.alias == 0 || props.alias > maxAlias { // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-		return topic, &violation{codeBadAlias, "topic alias out of range"}
+		return topic, &violation{code: codeBadAlias, what: "topic alias out of range"}
 	}
 	if c.aliases == nil {
 		c.aliases = make([]topicName, maxAlias+1)

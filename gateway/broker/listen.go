@@ -15,11 +15,16 @@ type Listener struct {
 	Address   string     // host:port
 	TLS       *TLS       // nil: not encrypted
 	WebSocket *WebSocket // nil: MQTT directly on the connection
+	// Proxy says that clients come through a proxy, which begins each connection
+	// with a header of version 2 of the PROXY protocol. Who reaches the listener
+	// past the proxy can claim any address.
+	Proxy bool
 }
 
 // port is a listener that is open.
 type port struct {
 	net.Listener
+	b    *Broker
 	set  Listener
 	keys *keys // nil without TLS
 	web  *web  // nil without WebSocket
@@ -42,6 +47,11 @@ func (b *Broker) Start() error {
 	if err := b.server.Serve(); err != nil {
 		return fmt.Errorf("start mqtt: %w", err)
 	}
+	b.silence()
+	s := newSys(b, time.Now())
+	s.tell(s.started)
+	b.wg.Go(s.run)
+	b.kept.Go(b.keeper.run)
 	for _, p := range b.ports {
 		b.wg.Go(func() {
 			if p.web != nil {
@@ -55,7 +65,7 @@ func (b *Broker) Start() error {
 }
 
 func (b *Broker) bind(l Listener) (p *port, err error) {
-	p = &port{set: l}
+	p = &port{b: b, set: l}
 	if l.TLS != nil {
 		if p.keys, err = newKeys(*l.TLS, b.log); err != nil {
 			return nil, err
@@ -70,13 +80,20 @@ func (b *Broker) bind(l Listener) (p *port, err error) {
 	return p, nil
 }
 
-// Accept waits for a client. With TLS its handshake is yet to come.
+// Accept waits for a client. The header of a proxy and the handshake of TLS
+// are yet to come.
 func (p *port) Accept() (net.Conn, error) {
 	socket, err := p.Listener.Accept()
-	if err == nil && p.keys != nil {
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := socket.(*net.TCPConn); ok && p.set.Proxy {
+		socket = newProxied(tcp, p.b.limits.ConnectTimeout)
+	}
+	if p.keys != nil {
 		socket = tls.Server(socket, p.keys.current())
 	}
-	return socket, err
+	return socket, nil
 }
 
 // Addrs returns the addresses that Start bound, in the order of
@@ -137,21 +154,34 @@ func (b *Broker) enter(c *conn) bool {
 		return false
 	}
 	b.conns[c] = struct{}{}
+	b.count.sockets.Add(1)
 	b.wg.Add(1)
 	return true
 }
 
 func (b *Broker) maxConns() int { return b.opt.MaxClients + b.opt.MaxClients/2 + 16 }
 
-// handshake does that of TLS, if there is any to do.
+// handshake reads the header of a proxy and does the handshake of TLS, if
+// there is any to do.
 func (c *conn) handshake() error {
+	if p := throughProxy(c.Conn); p != nil {
+		if err := p.header(); err != nil {
+			if !errors.Is(err, io.EOF) { // which is somebody who tries the port
+				c.b.say("mqtt connection without proxy header", c.host(), err)
+			}
+			return err
+		}
+	}
 	t, ok := c.Conn.(*tls.Conn)
 	if !ok {
 		return nil
 	}
-	_ = t.SetWriteDeadline(time.Now().Add(connectTimeout)) // the one for reading is set
+	_ = t.SetWriteDeadline(time.Now().Add(c.b.limits.ConnectTimeout)) // the one for reading is set
 	if err := t.Handshake(); err != nil {
-		if tcp, ok := t.NetConn().(*net.TCPConn); ok && tcp.CloseWrite() == nil {
+		if tcp, ok := t.NetConn().(interface {
+			net.Conn
+			CloseWrite() error
+		}); ok && tcp.CloseWrite() == nil {
 			// As in finish: the client shall see what was wrong.
 			_ = tcp.SetReadDeadline(time.Now().Add(drainTimeout))
 			_, _ = io.CopyN(io.Discard, tcp, 64<<10)

@@ -180,7 +180,7 @@ func TestClientsAreServedOverTLS(t *testing.T) {
 			c.expect(puback(uint16(i + 1))...)
 		}
 		c.expect(puback(200)...)
-		b.Route(l.events(t, 101)[100:])
+		route(b, l.events(t, 101)[100:])
 		c.receives(received{Topic: "big", Payload: big, QoS: 1})
 		b.Close()
 		c.closed(codeShuttingDown)
@@ -444,7 +444,7 @@ func TestClientsAreServedOverWebSocket(t *testing.T) {
 			c.expect(puback(uint16(i + 1))...)
 		}
 		c.expect(puback(200)...)
-		b.Route(l.events(t, 51)[50:])
+		route(b, l.events(t, 51)[50:])
 		c.receives(received{Topic: "big", Payload: big, QoS: 1})
 		_ = c.Conn.(*webSocket).WriteMessage(websocket.PingMessage, nil)
 		c.silence()
@@ -477,7 +477,7 @@ func TestClientsAreServedOverWebSocket(t *testing.T) {
 		c.subscribe(filter{"#", 0})
 		big := ev("t", strings.Repeat("x", 100_000), 0)
 		for range 200 {
-			b.Route([]event.Event{big})
+			route(b, []event.Event{big})
 		}
 		if b.Stats().Dropped == 0 {
 			t.Error("nothing was dropped: was it all queued?")
@@ -560,7 +560,7 @@ func TestAWebSocketConnectionTakesBinaryMessagesOfALimitedSizeOnly(t *testing.T)
 				t.Errorf("got %v, want close code %d", err, c.code)
 			}
 			eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
-			if n := b.Stats().Violations; n != 1 {
+			if n := violations(b); n != 1 {
 				t.Errorf("counted %d violations, want 1", n)
 			}
 		})
@@ -592,7 +592,7 @@ func TestPahoClientsConnectByEveryKindOfListener(t *testing.T) {
 			got := make(chan string, 1)
 			wait(t, c.Subscribe("plant/pump/one", 1, func(_ paho.Client, m paho.Message) { got <- string(m.Payload()) }))
 			wait(t, c.Publish("plant/pump/one", 1, false, "hello"))
-			b.Route(log.events(t, 1))
+			route(b, log.events(t, 1))
 			select {
 			case m := <-got:
 				if m != "hello" {

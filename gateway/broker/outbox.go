@@ -4,200 +4,410 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
+	"holdfast/gateway/event"
 )
 
-// maxWindow bounds the messages at QoS 1 and 2 that are sent to a subscriber
-// without an acknowledgement, if it does not ask for fewer.
-const maxWindow = 512
-
-// maxKept leaves some of the 65,535 packet identifiers free.
-const maxKept = 60_000
-
-// outbox keeps order among the messages at QoS 1 and 2 of one session: which
-// are sent, and which wait because the subscriber is away, slow or has set a
-// receive maximum. mochi's inflight map holds the messages themselves; their
-// packet identifiers count down, since mochi has one set of them for both
-// directions and clients count up. So the order of the identifiers is the
-// order of the messages. The zero outbox is empty.
+// outbox gives one session the messages that its subscriptions match.
+//
+// While its client is connected and takes what it is sent, the outbox keeps up
+// with the routing; else it is behind and reads the log, see cursor. Messages
+// at QoS 0 go to clients that are connected, or to nobody.
+//
+// For a session that outlasts its connections, what exactly once takes is on
+// disk before the client sees it: the packet identifier before PUBLISH, and
+// that PUBREC came before PUBREL. Otherwise a client could be given a message
+// twice after the gateway was killed. What else changes reaches the disk within
+// a second.
 type outbox struct {
-	mu     sync.Mutex
-	lastID uint16
-	kept   map[uint16]parcel
-	bytes  int      // of all kept
-	sent   int      // number of those that are sent
-	flying int      // and their bytes
-	queue  []uint16 // those that are not, in order; settled ones may be among them
+	b *Broker
+	s *session
+
+	mu sync.Mutex // guards all below
+	cursor
+	window  window
+	c       *conn // ready for messages; nil while there is none
+	over    bool  // the session has ended
+	taken   bool  // the session has a connection, which may be about to begin
+	lasts   bool  // it outlasts its connections
+	dirty   bool  // there is more to tell than what is on disk
+	subs    map[string]*subscription
+	groups  []*group // in which it shares subscriptions
+	changes uint64   // of subs
+	memo    *memo    // while behind
+	before  []uint64 // what a feed had below this offset may have been sent before a crash
+	crashed bool     // it was connected when the gateway went down
+	overlap bool     // the window may hold messages that are still to be read
+	stored  bool     // it is on disk
+
+	debts  []debt // retained messages for new subscriptions
+	toSend []byte // packets that wait for what is being told
+	saving bool
+
+	filters atomic.Pointer[[]string] // of subs, for scanners
 }
 
-// parcel is a message that is not acknowledged.
-type parcel struct {
-	size int
-	sent bool // on the present connection
+// memo remembers what topics match.
+type memo struct {
+	changes uint64
+	rights  *rights
+	topics  map[string]match
 }
 
-// put keeps a message until it is acknowledged, and sends it if the
-// subscriber is ready for it. It returns false if the session is full. The
-// caller holds Broker.route.
-func (o *outbox) put(b *Broker, cl *mqtt.Client, c *conn, m *message, d delivery) bool {
+const maxMemo = 256
+
+// subscription is one of a session.
+type subscription struct {
+	filter  string
+	options byte     // as in SUBSCRIBE: QoS, no local, retain as published
+	id      int      // subscription identifier, 0 if it has none
+	since   []uint64 // offset in each feed at which it was made
+}
+
+func (s *subscription) qos() byte     { return s.options & 3 }
+func (s *subscription) noLocal() bool { return s.options&4 != 0 }
+func (s *subscription) asIs() bool    { return s.options&8 != 0 }
+
+// match returns what the subscriptions amount to that match a topic, and were
+// there when the feed was at offset if that is not nil. The caller holds o.mu.
+func (o *outbox) match(topic string, f *Feed, offset uint64) (m match) {
+	var own match
+	for _, sub := range o.subs {
+		if isShared(sub.filter) || !event.Match(sub.filter, topic) {
+			continue
+		}
+		if f != nil && f.index < len(sub.since) && offset < sub.since[f.index] {
+			continue
+		}
+		m.merge(sub)
+		if sub.noLocal() {
+			m.local = true
+		} else {
+			own.merge(sub)
+		}
+	}
+	slices.Sort(m.ids)
+	if m.local && own.ok {
+		slices.Sort(own.ids)
+		m.own = &own
+	}
+	return m
+}
+
+func (m *match) merge(sub *subscription) {
+	m.ok = true
+	m.qos = max(m.qos, sub.qos()) // [MQTT-3.3.4-2]
+	m.retain = m.retain || sub.asIs()
+	if sub.id > 0 {
+		m.ids = append(m.ids, sub.id)
+	}
+	for i, at := range sub.since {
+		if i == len(m.since) {
+			m.since = append(m.since, 0)
+		}
+		m.since[i] = max(m.since[i], at)
+	}
+}
+
+// offer gives the session an event that is being routed.
+func (o *outbox) offer(m *message, mt *match) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	size := m.e.Size()
-	full := len(o.kept) >= b.maxInflight || o.bytes > 0 && o.bytes+size > b.maxQueued
-	if full && !m.retained || len(o.kept) >= maxKept {
-		return false
-	}
-	d.id = o.nextID(cl.State.Inflight)
-	now := !cl.Closed() && o.idle() && o.room(c)
-	p := *m.packet()
-	p.FixedHeader.Qos, p.FixedHeader.Retain, p.PacketID = d.qos, d.retain, d.id
-	p.FixedHeader.Dup = now // so it would be next time
-	p.Properties.SubscriptionIdentifier = d.subs
-	cl.State.Inflight.Set(p)
-	atomic.AddInt64(&b.server.Info.Inflight, 1)
-	o.keep(d.id, parcel{size: size, sent: now})
-	if !now {
-		if len(o.queue) > 2*len(o.kept)+64 { // many expired before the subscriber came
-			o.queue = slices.DeleteFunc(o.queue, func(id uint16) bool { _, ok := o.kept[id]; return !ok })
+	switch qos := min(m.e.QoS, mt.qos); {
+	case o.over:
+	case qos == 0:
+		if o.c != nil {
+			o.c.publish(o.delivery(m, 0, mt))
 		}
-		o.queue = append(o.queue, d.id)
-	} else if !c.publish(d) {
-		o.discard(b, cl, d.id)
+	case !o.behind && o.c != nil && o.room():
+		o.deliver(m, qos, mt, nil)
+	case m.f == nil:
+		o.b.count.dropped.Add(1)
+	default:
+		o.fallBehind(o.b)
+		o.lose(o.missed(o.b, int64(m.e.Size())))
 	}
-	return true
 }
 
-func (o *outbox) nextID(in *mqtt.Inflight) uint16 {
-	for {
-		if o.lastID--; o.lastID != 0 {
-			if _, used := in.Get(o.lastID); !used {
-				return o.lastID
+// lose counts messages that the session does not get.
+func (o *outbox) lose(n uint64) {
+	if n > 0 {
+		o.dirty = true
+		o.b.count.dropped.Add(n)
+		o.b.say("mqtt session has too much waiting: the oldest messages are dropped", o.s.id, errSlow)
+	}
+}
+
+// room reports whether one more message at QoS 1 or 2 may be sent.
+func (o *outbox) room() bool {
+	w := &o.window
+	return w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
+}
+
+func (o *outbox) delivery(m *message, qos byte, mt *match) delivery {
+	d := delivery{e: m.e, qos: qos, retain: m.e.Retain && (mt.retain || m.kept), subs: mt.ids}
+	if m.e.Properties != nil {
+		d.expiry = m.e.Properties.Expiry
+		if m.late {
+			d.expiry, _ = o.b.remaining(m.e)
+		}
+	}
+	return d
+}
+
+// deliver sends a message for which there is room, and keeps it in mind until
+// it is acknowledged.
+func (o *outbox) deliver(m *message, qos byte, mt *match, g *group) {
+	d := o.delivery(m, qos, mt)
+	d.id = o.window.next()
+	entry := sent{id: d.id, qos: qos, retain: d.retain, flying: true, size: int32(m.e.Size()), feed: m.f, offset: m.e.Offset, group: g}
+	if m.kept {
+		entry.topic = m.e.Topic
+	}
+	o.window.add(entry)
+	if m.late && m.f != nil && m.f.index < len(o.before) && m.e.Offset < o.before[m.f.index] {
+		d.dup = true
+	}
+	if !o.send(d) {
+		o.window.settle(o.window.find(d.id)) // as if it had been received [MQTT-3.1.2-25]
+	}
+	o.dirty = true
+}
+
+// send writes a message, at QoS 2 once its packet identifier is on disk.
+func (o *outbox) send(d delivery) (ok bool) {
+	if d.qos < 2 || !o.kept() {
+		return o.c.publish(d)
+	}
+	if o.toSend, ok = appendPublish(o.toSend, d, o.c.v5, o.c.limit); ok {
+		o.c.countSent(len(d.e.Payload))
+		o.save()
+	}
+	return ok
+}
+
+// kept reports whether the session is on disk.
+func (o *outbox) kept() bool { return o.lasts && o.b.keeper.on() }
+
+// save puts the session on disk and then sends what waits for that.
+func (o *outbox) save() {
+	if o.saving || len(o.toSend) == 0 {
+		return
+	}
+	o.saving = true
+	c, packets := o.c, o.toSend
+	o.toSend = nil
+	err := o.b.keeper.put(o.entries(false), true, func(err error) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.saving = false
+		if err == nil {
+			c.queue(packets)
+		}
+		if o.c != nil {
+			o.save()
+		}
+	})
+	if err != nil { // the log has failed or is closed
+		o.saving = false
+	}
+}
+
+// Acknowledged takes what a client says about messages that it was sent.
+func (o *outbox) acknowledged(c *conn, acks []ack) {
+	o.mu.Lock()
+	if o.c != c {
+		o.mu.Unlock()
+		return
+	}
+	var answer []byte
+	for _, a := range acks {
+		m := o.window.find(a.id)
+		switch {
+		case m == nil && a.kind == typePubrec:
+			answer = appendAck(answer, ack{typePubrel, codeUnknownID, a.id}, c.v5)
+		case m == nil:
+		case a.kind == typePuback && m.qos == 1, a.kind == typePubcomp && m.released,
+			a.kind == typePubrec && m.qos == 2 && a.reason >= codeUnspecified && !m.released:
+			o.window.settle(m)
+		case a.kind == typePubrec && m.qos == 2:
+			m.released = true
+			if o.kept() {
+				o.toSend = appendAck(o.toSend, ack{kind: typePubrel, id: a.id}, c.v5)
+			} else {
+				answer = appendAck(answer, ack{kind: typePubrel, id: a.id}, c.v5)
 			}
 		}
 	}
-}
-
-// idle reports whether nothing waits to be sent.
-func (o *outbox) idle() bool { return len(o.queue) == 0 }
-
-// room reports whether one more message may be sent.
-func (o *outbox) room(c *conn) bool {
-	return o.sent < c.window && (o.sent == 0 || o.flying < c.b.maxQueued/4)
-}
-
-func (o *outbox) keep(id uint16, p parcel) {
-	if o.kept == nil {
-		o.kept = make(map[uint16]parcel)
+	o.dirty = true
+	o.save()
+	if len(answer) > 0 {
+		c.queue(answer)
 	}
-	o.kept[id] = p
-	o.bytes += p.size
-	if p.sent {
-		o.sent++
-		o.flying += p.size
+	o.b.pull(o)
+	groups := o.groups
+	o.mu.Unlock()
+	for _, g := range groups {
+		g.kick()
 	}
 }
 
-func (o *outbox) forget(id uint16) {
-	p, ok := o.kept[id]
-	if !ok {
+// begin makes c the connection that messages go to. What earlier connections
+// were sent and did not acknowledge goes first, oldest first [MQTT-4.4.0-1].
+func (o *outbox) begin(c *conn) {
+	o.mu.Lock()
+	if o.over {
+		o.mu.Unlock()
 		return
 	}
-	delete(o.kept, id)
-	o.bytes -= p.size
-	if p.sent {
-		o.sent--
-		o.flying -= p.size
+	o.c = c
+	var out []byte
+	for i := range o.window.list {
+		if m := &o.window.list[i]; m.id != 0 && m.released {
+			o.window.launch(m)
+			out = appendAck(out, ack{kind: typePubrel, id: m.id}, c.v5)
+		}
+	}
+	if len(out) > 0 {
+		c.queue(out)
+	}
+	o.b.pull(o)
+	groups := o.groups
+	o.mu.Unlock()
+	for _, g := range groups {
+		g.kick()
 	}
 }
 
-// discard gives up a message that the subscriber does not take.
-func (o *outbox) discard(b *Broker, cl *mqtt.Client, id uint16) {
-	if cl.State.Inflight.Delete(id) {
-		atomic.AddInt64(&b.server.Info.Inflight, -1)
-	}
-	o.forget(id)
-}
-
-// settle forgets a message that mochi has forgotten, and sends what waited.
-func (o *outbox) settle(cl *mqtt.Client, c *conn, id uint16) {
+// end takes the connection away; from now on messages wait. The caller holds
+// the lock of routing.
+func (o *outbox) end(c *conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.forget(id)
-	o.send(cl, c)
+	if c != nil && o.c != c {
+		return
+	}
+	o.c, o.memo, o.toSend, o.debts = nil, nil, nil, nil
+	o.window.land()
+	o.fallBehind(o.b)
+	o.dirty = true
 }
 
-// send sends what waits, as far as there is room.
-func (o *outbox) send(cl *mqtt.Client, c *conn) {
-	for len(o.queue) > 0 && o.room(c) && !cl.Closed() {
-		id := o.queue[0]
-		o.queue = o.queue[1:]
-		kept, ok := o.kept[id]
-		if !ok {
-			continue
-		}
-		p, ok := cl.State.Inflight.Get(id)
-		if !ok {
-			o.forget(id)
-			continue
-		}
-		o.forget(id)
-		o.keep(id, parcel{size: kept.size, sent: true})
-		if p.FixedHeader.Type != packets.Publish { // PUBREL
-			_ = cl.WritePacket(p)
-			continue
-		}
-		e, live := eventOf(&p)
-		d := delivery{
-			e: &e, qos: p.FixedHeader.Qos, id: id, retain: p.FixedHeader.Retain, dup: p.FixedHeader.Dup,
-			expiry: e.Properties.Expiry, subs: p.Properties.SubscriptionIdentifier,
-		}
-		if !live || !c.session.rights(c.b).maySubscribe(e.Topic) || !c.publish(d) {
-			o.discard(c.b, cl, id)
-			continue
-		}
-		if !p.FixedHeader.Dup {
-			p.FixedHeader.Dup = true
-			cl.State.Inflight.Set(p)
-		}
-	}
-	if len(o.queue) == 0 {
-		o.queue = nil
-	}
+// The outbox as a puller.
+
+func (o *outbox) Lock()          { o.mu.Lock() }
+func (o *outbox) Unlock()        { o.mu.Unlock() }
+func (o *outbox) place() *cursor { return &o.cursor }
+func (o *outbox) version() uint64 {
+	return o.changes
 }
 
-// takeAll empties mochi's inflight map: what is in it is sent by resume, not
-// by mochi, which would lose its order.
-func takeAll(cl *mqtt.Client) []packets.Packet {
-	all := cl.State.Inflight.GetAll(false)
-	for i := range all {
-		cl.State.Inflight.Delete(all[i].PacketID)
+func (o *outbox) ready() bool {
+	if o.c == nil || o.over {
+		return false
 	}
-	return all
+	if w := &o.window; w.grounded() != nil {
+		return w.flying < o.c.window && (w.flying == 0 || w.bytes < o.b.maxQueued/4)
+	}
+	return o.room() && (len(o.debts) == 0 || !o.c.congested())
 }
 
-// resume begins a connection of the session with what earlier ones left,
-// oldest first [MQTT-4.6.0-1].
-func (o *outbox) resume(cl *mqtt.Client, c *conn, left []packets.Packet) {
+// drained lets what waits for the connection go on.
+func (o *outbox) drained() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	kept := o.kept
-	o.kept, o.queue, o.bytes, o.sent, o.flying = nil, nil, 0, 0, 0
-	slices.SortFunc(left, func(a, b packets.Packet) int {
-		return int(b.PacketID-o.lastID) - int(a.PacketID-o.lastID)
-	})
-	now := time.Now().Unix()
-	for _, p := range left {
-		if p.FixedHeader.Type != packets.Publish && p.FixedHeader.Type != packets.Pubrel ||
-			p.Expiry > 0 && p.Expiry <= now && p.FixedHeader.Type == packets.Publish {
-			atomic.AddInt64(&c.b.server.Info.Inflight, -1)
-			continue
-		}
-		cl.State.Inflight.Set(p)
-		o.keep(p.PacketID, parcel{size: max(kept[p.PacketID].size, len(p.Payload))})
-		o.queue = append(o.queue, p.PacketID)
+	if o.c != nil {
+		o.b.pull(o)
 	}
-	o.send(cl, c)
+}
+
+func (o *outbox) wants(topic string) bool {
+	p := o.filters.Load()
+	return p != nil && event.MatchAny(*p, topic)
+}
+
+// take takes an event from the log.
+func (o *outbox) take(m *message) bool {
+	mt := o.remembered(m)
+	if mt == nil || min(m.e.QoS, mt.qos) == 0 {
+		return true
+	}
+	if o.overlap && o.window.holds(m.f, m.e.Offset) {
+		return true
+	}
+	if !o.room() {
+		return false
+	}
+	o.took(int64(m.e.Size()))
+	o.dirty = true
+	if _, live := o.b.remaining(m.e); !live {
+		o.b.count.expired.Add(1)
+		return true
+	}
+	o.deliver(m, min(m.e.QoS, mt.qos), mt, nil)
+	return true
+}
+
+// remembered is match for an event from the log, with what the client may
+// receive; nil if there is nothing.
+func (o *outbox) remembered(m *message) *match {
+	r := o.s.rights(o.b)
+	if o.memo == nil || o.memo.changes != o.changes || o.memo.rights != r || len(o.memo.topics) >= maxMemo {
+		o.memo = &memo{o.changes, r, map[string]match{}}
+	}
+	mt, ok := o.memo.topics[m.e.Topic]
+	if !ok {
+		if r.maySubscribe(m.e.Topic) {
+			mt = o.match(m.e.Topic, nil, 0)
+		}
+		o.memo.topics[m.e.Topic] = mt
+	}
+	if mt.ok && m.f.index < len(mt.since) && m.e.Offset < mt.since[m.f.index] {
+		mt = o.match(m.e.Topic, m.f, m.e.Offset) // before one of the subscriptions was made
+	}
+	if !mt.ok {
+		return nil
+	}
+	return mt.forClient(o.s.id, m.e)
+}
+
+// again returns a message that was sent on an earlier connection.
+func (o *outbox) again() (f *Feed, offset uint64, ok bool) {
+	if m := o.window.grounded(); m != nil {
+		return m.feed, m.offset, true
+	}
+	return nil, 0, false
+}
+
+func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
+	w := o.window.grounded()
+	if w == nil || w.feed != f || w.offset != offset || o.c == nil {
+		return
+	}
+	if w.topic != "" {
+		m = o.b.retained.message(w.topic, w.offset)
+	}
+	o.dirty = true
+	if m == nil || !o.s.rights(o.b).maySubscribe(m.e.Topic) {
+		o.window.settle(w)
+		o.b.count.dropped.Add(1)
+		return
+	}
+	if _, live := o.b.remaining(m.e); !live {
+		o.window.settle(w)
+		o.b.count.expired.Add(1)
+		return
+	}
+	mt := o.match(m.e.Topic, nil, 0)
+	d := o.delivery(m, w.qos, &mt)
+	d.id, d.retain, d.dup = w.id, w.retain, true
+	o.window.launch(w)
+	if !o.c.publish(d) {
+		o.window.settle(o.window.find(d.id))
+	}
+}
+
+func (o *outbox) joined(lost uint64) {
+	o.memo, o.before, o.crashed, o.overlap, o.dirty = nil, nil, false, false, true
+	o.lose(lost)
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -12,6 +13,7 @@ import (
 // Control packet types (MQTT 5, 2.1.2).
 const (
 	typeConnect     = 1
+	typeConnack     = 2
 	typePublish     = 3
 	typePuback      = 4
 	typePubrec      = 5
@@ -30,6 +32,8 @@ const (
 	codeUnspecified    = 0x80
 	codeMalformed      = 0x81
 	codeProtocol       = 0x82
+	codeBadVersion     = 0x84
+	codeBadClientID    = 0x85
 	codeNotAuthorized  = 0x87
 	codeShuttingDown   = 0x8B
 	codeBadAuthMethod  = 0x8C
@@ -44,21 +48,20 @@ const (
 	codeQuota          = 0x97
 )
 
-// maxLevels bounds the levels of a topic or filter: mochi walks them in
-// quadratic time under the lock of its topic tree.
-const maxLevels = 128
-
 // violation is a breach of the protocol that ends the connection. The code is
-// for MQTT 5; a 3.1.1 client is disconnected without a word.
+// for MQTT 5; a 3.1.1 client is disconnected without a word, but for code3
+// where that is set.
 type violation struct {
-	code byte
-	what string
+	code   byte
+	code3  byte // of the CONNACK of 3.1.1, if it is to have one
+	denied bool // it is none: the client may not do this
+	what   string
 }
 
 func (v *violation) Error() string { return v.what }
 
-func malformed(what string) error     { return &violation{codeMalformed, what} }
-func protocolError(what string) error { return &violation{codeProtocol, what} }
+func malformed(what string) error     { return &violation{code: codeMalformed, what: what} }
+func protocolError(what string) error { return &violation{code: codeProtocol, what: what} }
 
 // header is the fixed header of a packet.
 type header struct {
@@ -69,6 +72,10 @@ type header struct {
 
 func (h header) kind() byte { return h.first >> 4 }
 func (h header) total() int { return h.size + h.body }
+
+// padded reports whether the remaining length takes more bytes than it needs,
+// which MQTT 5 forbids [MQTT-1.5.5-1].
+func (h header) padded() bool { return h.size > 2 && h.body < 1<<(7*(h.size-2)) }
 
 // readHeader reads the fixed header at the start of b; ok is false while it
 // is incomplete.
@@ -158,19 +165,6 @@ func parsePublish(first byte, body []byte, v5 bool) (p publish, err error) {
 	return p, nil
 }
 
-// checkTopic reports what makes a client's topic name unusable.
-func checkTopic(b []byte) error {
-	switch {
-	case !validText(b):
-		return malformed("topic is not UTF-8 text") // [MQTT-1.5.4-1]
-	case bytes.IndexByte(b, '+') >= 0 || bytes.IndexByte(b, '#') >= 0:
-		return &violation{codeBadTopic, "topic with a wildcard"} // [MQTT-3.3.2-2]
-	case bytes.Count(b, []byte{'/'}) >= maxLevels:
-		return &violation{codeBadTopic, "topic with more than 128 levels"}
-	}
-	return nil
-}
-
 func validText(b []byte) bool { return bytes.IndexByte(b, 0) < 0 && utf8.Valid(b) }
 
 // cutProperties splits b behind the property block at its start.
@@ -182,143 +176,22 @@ func cutProperties(b []byte) (props, rest []byte, err error) {
 	return rest[:n], rest[n:], nil
 }
 
+// cutVarint splits b behind the variable byte integer at its start, which must
+// be as short as it can be [MQTT-1.5.5-1].
 func cutVarint(b []byte) (v int, rest []byte, ok bool) {
 	for i := 0; i < len(b) && i < 4; i++ {
 		v |= int(b[i]&0x7f) << (7 * i)
 		if b[i] < 0x80 {
-			return v, b[i+1:], true
+			return v, b[i+1:], b[i] != 0 || i == 0
 		}
 	}
 	return 0, nil, false
 }
 
-// Properties that a client may send behind its CONNECT (MQTT 5, 2.2.2.2).
-const (
-	propFormat         = 0x01
-	propExpiry         = 0x02
-	propContentType    = 0x03
-	propResponseTopic  = 0x08
-	propCorrelation    = 0x09
-	propSubscriptionID = 0x0B
-	propSessionExpiry  = 0x11
-	propReason         = 0x1F
-	propTopicAlias     = 0x23
-	propUser           = 0x26
-)
-
-// properties are the properties of a PUBLISH or SUBSCRIBE; strings are copies.
-type properties struct {
-	seen        uint64 // bit n is set when property n was there
-	expiry      uint32
-	format      byte
-	alias       uint16
-	contentType string
-	response    string
-	correlation []byte // points into the packet
-	user        []event.Property
-}
-
-func (p *properties) has(id byte) bool { return p.seen&(1<<id) != 0 }
-
-// The properties allowed in each packet, as bits.
-const (
-	publishProps = 1<<propFormat | 1<<propExpiry | 1<<propContentType | 1<<propResponseTopic |
-		1<<propCorrelation | 1<<propTopicAlias | 1<<propUser
-	subscribeProps   = 1<<propSubscriptionID | 1<<propUser
-	unsubscribeProps = 1 << propUser
-	ackProps         = 1<<propReason | 1<<propUser
-	disconnectProps  = 1<<propSessionExpiry | 1<<propReason | 1<<propUser
-)
-
-// parseProperties reads a property block in which the properties of allowed
-// may occur, each at most once but for user properties.
-func parseProperties(b []byte, allowed uint64) (p properties, err error) {
-	text := string(b) // one copy, of which all strings are parts
-	for len(b) > 0 {
-		id := b[0]
-		switch {
-		case id > 63 || allowed&(1<<id) == 0:
-			if id == propSubscriptionID { // [MQTT-3.3.4-6]
-				return p, protocolError("subscription identifier in a packet of a client")
-			}
-			return p, malformed("property that does not belong here")
-		case id != propUser && p.has(id):
-			return p, protocolError("property given twice")
-		}
-		p.seen |= 1 << id
-		b = b[1:]
-		at := len(text) - len(b)
-		var size int
-		switch id {
-		case propFormat:
-			size = 1
-		case propTopicAlias:
-			size = 2
-		case propExpiry, propSessionExpiry:
-			size = 4
-		case propSubscriptionID:
-			n, rest, ok := cutVarint(b)
-			if ok && n == 0 {
-				return p, protocolError("subscription identifier 0")
-			}
-			if size = len(b) - len(rest); !ok {
-				size = len(b) + 1
-			}
-		default:
-			if size = 2; len(b) >= 2 {
-				size += int(binary.BigEndian.Uint16(b))
-			}
-		}
-		if size > len(b) {
-			return p, malformed("property cut short")
-		}
-		v := b[:size]
-		b = b[size:]
-		switch id {
-		case propFormat:
-			if p.format = v[0]; p.format > 1 {
-				return p, protocolError("payload format indicator that is neither 0 nor 1")
-			}
-		case propTopicAlias:
-			p.alias = binary.BigEndian.Uint16(v)
-		case propExpiry:
-			p.expiry = binary.BigEndian.Uint32(v)
-		case propCorrelation:
-			p.correlation = v[2:]
-		case propContentType, propResponseTopic, propReason, propUser:
-			if !validText(v[2:]) {
-				return p, malformed("property is not UTF-8 text")
-			}
-			s := text[at+2 : at+size]
-			switch id {
-			case propContentType:
-				p.contentType = s
-			case propResponseTopic:
-				if s == "" || strings.ContainsAny(s, "+#") { // [MQTT-3.3.2-14]
-					return p, protocolError("response topic with a wildcard")
-				}
-				p.response = s
-			case propUser:
-				if len(b) < 2 || len(b) < 2+int(binary.BigEndian.Uint16(b)) {
-					return p, malformed("user property cut short")
-				}
-				n := 2 + int(binary.BigEndian.Uint16(b))
-				if !validText(b[2:n]) {
-					return p, malformed("property is not UTF-8 text")
-				}
-				at = len(text) - len(b)
-				p.user = append(p.user, event.Property{Name: s, Value: text[at+2 : at+n]})
-				b = b[n:]
-			}
-		}
-	}
-	return p, nil
-}
-
 // checkSubscribe reports what is wrong with a SUBSCRIBE or UNSUBSCRIBE.
 // mochi must not see a filter without the options byte behind it: its decoder
 // panics there and takes the process along.
-func checkSubscribe(kind byte, body []byte, v5 bool) error {
+func (l *Limits) checkSubscribe(kind byte, body []byte, v5 bool) error {
 	if len(body) < 2 {
 		return malformed("packet identifier cut short")
 	}
@@ -343,7 +216,10 @@ func checkSubscribe(kind byte, body []byte, v5 bool) error {
 	if len(body) == 0 {
 		return protocolError("no topic filter") // [MQTT-3.8.3-2], [MQTT-3.10.3-2]
 	}
-	for len(body) > 0 {
+	for filters := 0; len(body) > 0; filters++ {
+		if filters == l.Subscriptions {
+			return &violation{code: codeQuota, what: fmt.Sprintf("more than %d topic filters in one packet", l.Subscriptions)}
+		}
 		n := 2
 		if len(body) >= 2 {
 			n += int(binary.BigEndian.Uint16(body))
@@ -353,7 +229,7 @@ func checkSubscribe(kind byte, body []byte, v5 bool) error {
 		}
 		filter := body[2:n]
 		body = body[n:]
-		shared, err := checkFilter(filter)
+		shared, err := l.checkFilter(filter)
 		if err != nil {
 			return err
 		}
@@ -385,34 +261,47 @@ func checkOptions(o byte, shared, v5 bool) error {
 	return nil
 }
 
-func checkFilter(b []byte) (shared bool, err error) {
+func (l *Limits) checkFilter(b []byte) (shared bool, err error) {
 	if !validText(b) {
 		return false, malformed("topic filter is not UTF-8 text")
 	}
-	if bytes.Count(b, []byte{'/'}) >= maxLevels {
-		return false, &violation{codeBadFilter, "topic filter with more than 128 levels"}
+	if err := l.checkSize(b, codeBadFilter, "topic filter"); err != nil {
+		return false, err
 	}
 	filter := string(b)
 	if len(filter) >= 6 && strings.EqualFold(filter[:6], "$share") && (len(filter) == 6 || filter[6] == '/') {
 		group, rest, ok := strings.Cut(filter[min(7, len(filter)):], "/")
 		if !ok || group == "" || strings.ContainsAny(group, "+#") { // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
-			return true, &violation{codeBadFilter, "shared subscription without a proper share name"}
+			return true, &violation{code: codeBadFilter, what: "shared subscription without a proper share name"}
 		}
 		shared, filter = true, rest
 	}
 	if err := event.CheckFilter(filter); err != nil {
-		return shared, &violation{codeBadFilter, err.Error()}
+		return shared, &violation{code: codeBadFilter, what: err.Error()}
 	}
 	return shared, nil
 }
 
+// Reason codes that a client may give (MQTT 5, tables 3-4 to 3-7 and 3-10).
+const (
+	takenReasons      = "\x00\x10\x80\x83\x87\x90\x91\x97\x99" // PUBACK and PUBREC
+	releasedReasons   = "\x00\x92"                             // PUBREL and PUBCOMP
+	disconnectReasons = "\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99"
+)
+
 // checkAck reports what is wrong with a PUBACK, PUBREC, PUBREL or PUBCOMP.
-func checkAck(body []byte, v5 bool) error {
+func checkAck(kind byte, body []byte, v5 bool) error {
+	reasons := takenReasons
+	if kind == typePubrel || kind == typePubcomp {
+		reasons = releasedReasons
+	}
 	switch {
 	case len(body) < 2 || !v5 && len(body) > 2:
 		return malformed("acknowledgement of the wrong length")
 	case binary.BigEndian.Uint16(body) == 0:
 		return protocolError("acknowledgement of packet identifier 0")
+	case len(body) > 2 && strings.IndexByte(reasons, body[2]) < 0: // [MQTT-3.4.2-1] and its kind
+		return protocolError("acknowledgement with a reason that does not exist")
 	case len(body) > 3:
 		return checkProperties(body[3:], ackProps)
 	}
@@ -426,6 +315,9 @@ func checkDisconnect(body []byte, v5 bool) (reason byte, err error) {
 	}
 	if !v5 {
 		return 0, malformed("DISCONNECT of the wrong length")
+	}
+	if strings.IndexByte(disconnectReasons, body[0]) < 0 { // [MQTT-3.14.2-1]
+		return 0, protocolError("DISCONNECT with a reason that a client does not have")
 	}
 	if len(body) > 1 {
 		err = checkProperties(body[1:], disconnectProps)

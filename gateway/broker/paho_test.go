@@ -40,7 +40,7 @@ func TestPahoClientsTalkToEachOther(t *testing.T) {
 		for {
 			select {
 			case events := <-routed:
-				b.Route(events)
+				route(b, events)
 			case <-stop:
 				return
 			}

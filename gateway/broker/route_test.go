@@ -21,7 +21,7 @@ func TestSubscribersGetWhatIsRouted(t *testing.T) {
 		b := start(t, newFakeLog())
 		c := connect(t, b, v, "sub")
 		c.subscribe(filter{"a/+", 2}, filter{"b/#", 1}, filter{"c", 0})
-		b.Route([]event.Event{ev("a/1", "x", 2), ev("a/1/2", "no", 2), ev("b", "y", 2), ev("b/1/2", "z", 0), ev("c", "0", 2), ev("d", "no", 0)})
+		route(b, []event.Event{ev("a/1", "x", 2), ev("a/1/2", "no", 2), ev("b", "y", 2), ev("b/1/2", "z", 0), ev("c", "0", 2), ev("d", "no", 0)})
 		c.receives(
 			received{Topic: "a/1", Payload: "x", QoS: 2},
 			received{Topic: "b", Payload: "y", QoS: 1},
@@ -42,20 +42,20 @@ func TestMessagesGoFromClientToClientAfterTheCommit(t *testing.T) {
 	events := l.events(t, 1)
 	to.silence()
 	l.commit(nil)
-	b.Route(events)
+	route(b, events)
 	to.receives(received{Topic: "t", Payload: "p", QoS: 1})
 }
 
 func TestSubscriptionsTakeEffectWithTheirAcknowledgement(t *testing.T) {
 	b := start(t, newFakeLog())
 	c := connect(t, b, v4, "a")
-	b.Route([]event.Event{ev("x", "before", 0)}) // now it is known that nobody subscribes
+	route(b, []event.Event{ev("x", "before", 0)}) // now it is known that nobody subscribes
 	c.subscribe(filter{"x", 0})
-	b.Route([]event.Event{ev("x", "in", 0)})
+	route(b, []event.Event{ev("x", "in", 0)})
 	c.receives(received{Topic: "x", Payload: "in"})
 	c.send(packet(typeUnsubscribe<<4|2, appendText([]byte{0, 9}, "x")))
 	c.expect(0xB0, 2, 0, 9)
-	b.Route([]event.Event{ev("x", "after", 0)})
+	route(b, []event.Event{ev("x", "after", 0)})
 	c.silence()
 }
 
@@ -73,7 +73,7 @@ func TestPropertiesSurvive(t *testing.T) {
 	props = append(props, propCorrelation, 0, 2, 1, 2)
 	props = appendText(appendText(append(props, propUser), "k"), "v")
 	from.publish(pub{topic: "t", payload: "p", qos: 1, id: 1, props: props})
-	b.Route(l.events(t, 1))
+	route(b, l.events(t, 1))
 
 	first, body, err := to.read()
 	if err != nil {
@@ -98,10 +98,10 @@ func TestNoLocal(t *testing.T) {
 	c.subscribe(filter{"t", 1 | 4})
 	c.publish(pub{topic: "t", payload: "mine", qos: 1, id: 1})
 	c.expect(puback(1)...)
-	b.Route(l.events(t, 1))
+	route(b, l.events(t, 1))
 	other := ev("t", "a rule's of the same name", 0)
 	other.Client = "self"
-	b.Route([]event.Event{other})
+	route(b, []event.Event{other})
 	c.receives(received{Topic: "t", Payload: "a rule's of the same name"})
 }
 
@@ -115,18 +115,18 @@ func TestRetainedMessages(t *testing.T) {
 		b := start(t, newFakeLog())
 		live := connect(t, b, v, "live")
 		live.subscribe(filter{"r/#", 0})
-		b.Route([]event.Event{keep("r", "0"), keep("r/1", "old"), keep("r/1", "new"), keep("r/2", "gone"), keep("r/2", ""), keep("s", "other")})
+		route(b, []event.Event{keep("r", "0"), keep("r/1", "old"), keep("r/1", "new"), keep("r/2", "gone"), keep("r/2", ""), keep("s", "other")})
 		live.receives( // as they come, they do not bear the flag
 			received{Topic: "r", Payload: "0"}, received{Topic: "r/1", Payload: "old"}, received{Topic: "r/1", Payload: "new"},
 			received{Topic: "r/2", Payload: "gone"}, received{Topic: "r/2"})
 		late := connect(t, b, v, "late")
 		late.subscribe(filter{"r/#", 1})
-		late.receives(received{Topic: "r/1", Payload: "new", QoS: 1, Retain: true}, received{Topic: "r", Payload: "0", QoS: 1, Retain: true})
+		late.receives(received{Topic: "r", Payload: "0", QoS: 1, Retain: true}, received{Topic: "r/1", Payload: "new", QoS: 1, Retain: true})
 		late.silence()
 	})
 	t.Run("retain handling and retain as published", func(t *testing.T) {
 		b := start(t, newFakeLog())
-		b.Route([]event.Event{keep("r", "1")})
+		route(b, []event.Event{keep("r", "1")})
 		c := connect(t, b, v5, "a")
 		c.subscribe(filter{"r", 2 << 4})
 		c.silence() // never
@@ -134,14 +134,14 @@ func TestRetainedMessages(t *testing.T) {
 		c.silence() // not again
 		c.subscribe(filter{"r", 8})
 		c.receives(received{Topic: "r", Payload: "1", Retain: true})
-		b.Route([]event.Event{keep("r", "2")})
+		route(b, []event.Event{keep("r", "2")})
 		c.receives(received{Topic: "r", Payload: "2", Retain: true})
 	})
 	t.Run("expire", func(t *testing.T) {
 		b := start(t, newFakeLog())
 		e := keep("r", "1")
 		e.Properties = &event.Properties{HasExpiry: true, Expiry: 0}
-		b.Route([]event.Event{e})
+		route(b, []event.Event{e})
 		c := connect(t, b, v5, "a")
 		c.subscribe(filter{"r", 0})
 		c.silence()
@@ -155,7 +155,7 @@ func TestASessionGetsWhatItMissed(t *testing.T) {
 		c.subscribe(filter{"t", 1})
 		c.Close()
 		eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
-		b.Route([]event.Event{ev("t", "kept", 1), ev("t", "QoS 0 is not kept", 0)})
+		route(b, []event.Event{ev("t", "kept", 1), ev("t", "QoS 0 is not kept", 0)})
 		c = dial(t, b, v)
 		c.send(connectPacket(connectOptions{v: v, id: "a", keep: true}))
 		first, body, err := c.read()
@@ -163,7 +163,7 @@ func TestASessionGetsWhatItMissed(t *testing.T) {
 			t.Fatalf("got %x % x, %v, want CONNACK with session present", first, body, err)
 		}
 		c.receives(received{Topic: "t", Payload: "kept", QoS: 1})
-		b.Route([]event.Event{ev("t", "live", 1)})
+		route(b, []event.Event{ev("t", "live", 1)})
 		c.receives(received{Topic: "t", Payload: "live", QoS: 1})
 	})
 }
@@ -176,7 +176,7 @@ func TestMissedMessagesComeInOrder(t *testing.T) {
 	c.Close()
 	eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
 	for i := range n {
-		b.Route([]event.Event{ev("t", fmt.Sprint(i), 1)})
+		route(b, []event.Event{ev("t", fmt.Sprint(i), 1)})
 	}
 	c = connect(t, b, v4, "a")
 	for i := range 10 { // received, but the acknowledgements are lost
@@ -188,7 +188,10 @@ func TestMissedMessagesComeInOrder(t *testing.T) {
 	c.Close()
 	c = connect(t, b, v4, "a")
 	for i := range n {
-		c.receives(received{Topic: "t", Payload: fmt.Sprint(i), QoS: 1, Dup: i < maxWindow})
+		got := c.receive()
+		if got.Payload != fmt.Sprint(i) || i < 10 && !got.Dup || i >= maxWindow && got.Dup {
+			t.Fatalf("got %+v, want message %d", got, i)
+		}
 	}
 	c.silence()
 }
@@ -203,7 +206,7 @@ func TestTheReceiveMaximumOfASubscriberIsHonoured(t *testing.T) {
 	}
 	c := join()
 	c.subscribe(filter{"t", 1})
-	b.Route([]event.Event{ev("t", "1", 1), ev("t", "2", 1), ev("t", "3", 1), ev("t", "4", 1), ev("t", "QoS 0", 0)})
+	route(b, []event.Event{ev("t", "1", 1), ev("t", "2", 1), ev("t", "3", 1), ev("t", "4", 1), ev("t", "QoS 0", 0)})
 	two := func(dup bool) (ids []uint16) {
 		for _, want := range []string{"1", "2"} {
 			first, body, err := c.read()
@@ -232,7 +235,7 @@ func TestAnExactlyOnceDeliveryGoesOnAfterAReconnect(t *testing.T) {
 	b := start(t, newFakeLog())
 	c := connect(t, b, v5, "a")
 	c.subscribe(filter{"t", 2})
-	b.Route([]event.Event{ev("t", "1", 2)})
+	route(b, []event.Event{ev("t", "1", 2)})
 	first, body, err := c.read()
 	p, _ := parsePublish(first, body, true)
 	if err != nil || p.qos != 2 {
@@ -247,25 +250,30 @@ func TestAnExactlyOnceDeliveryGoesOnAfterAReconnect(t *testing.T) {
 	c.silence()
 }
 
-func TestAFullSessionDropsTheNewestAndCounts(t *testing.T) {
-	b := start(t, newFakeLog(), func(o *Options) { o.MaxInflight = 10; o.MaxQueued = 64 << 10 })
-	for _, id := range []string{"many", "large"} {
-		c := connect(t, b, v4, id)
-		c.subscribe(filter{id, 1})
-		c.Close()
+func TestASessionThatIsAwayKeepsTheNewestWithinItsLimit(t *testing.T) {
+	b := start(t, newFakeLog(), func(o *Options) { o.Sessions.Max = 160_000 })
+	c := connect(t, b, v4, "a")
+	c.subscribe(filter{"t", 1})
+	c.Close()
+	eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
+	const n = 40
+	for i := range n {
+		route(b, []event.Event{ev("t", fmt.Sprintf("%d %s", i, strings.Repeat(" ", 10_000)), 1)})
 	}
-	eventually(t, "the end of the connections", func() bool { return len(b.all()) == 0 })
-	for i := range 12 {
-		b.Route([]event.Event{ev("many", fmt.Sprint(i), 1), ev("large", fmt.Sprint(i, strings.Repeat(" ", 20_000)), 1)})
+	dropped := b.Stats().Dropped
+	if waiting := b.Stats().Waiting; dropped+waiting != n || waiting < 14 || waiting > 16 {
+		t.Errorf("%d messages were dropped and %d wait, want 15 or so of %d", dropped, waiting, n)
 	}
-	if got := b.Stats().Dropped; got != 2+9 {
-		t.Errorf("%d messages were dropped, want 11", got)
-	}
-	c := connect(t, b, v4, "many")
-	for i := range 10 {
-		c.receives(received{Topic: "many", Payload: fmt.Sprint(i), QoS: 1})
+	c = connect(t, b, v4, "a")
+	for i := int(dropped); i < n; i++ {
+		if got := c.receive(); !strings.HasPrefix(got.Payload, fmt.Sprint(i, " ")) {
+			t.Fatalf("got %.9q, want message %d", got.Payload, i)
+		}
 	}
 	c.silence()
+	if st := b.Stats(); st.Dropped != dropped || st.Waiting != 0 {
+		t.Errorf("%d dropped, %d wait, want %d and none", st.Dropped, st.Waiting, dropped)
+	}
 }
 
 func TestTakeoverLosesNothing(t *testing.T) {
@@ -275,7 +283,7 @@ func TestTakeoverLosesNothing(t *testing.T) {
 	c.subscribe(filter{"t", 1})
 	go func() {
 		for i := range n {
-			b.Route([]event.Event{ev("t", fmt.Sprint(i), 1)})
+			route(b, []event.Event{ev("t", fmt.Sprint(i), 1)})
 			if i%100 == 0 {
 				time.Sleep(time.Millisecond) // lets the subscriber keep up
 			}
@@ -314,7 +322,7 @@ func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
 			big := ev("t", strings.Repeat("x", 100_000), qos)
 			began := time.Now()
 			for range 300 { // 30 MB
-				b.Route([]event.Event{big})
+				route(b, []event.Event{big})
 			}
 			if took := time.Since(began); took > 5*time.Second {
 				t.Errorf("routing took %v", took)
@@ -333,14 +341,14 @@ func TestASharedSubscriptionServesOneConnectedMember(t *testing.T) {
 	for _, c := range []*client{one, two} {
 		c.subscribe(filter{"$share/g/t", 1})
 	}
-	b.Route([]event.Event{ev("t", "1", 0), ev("t", "2", 0)})
+	route(b, []event.Event{ev("t", "1", 0), ev("t", "2", 0)})
 	got := []string{one.receive().Payload, two.receive().Payload} // by turns
 	if got[0] == got[1] {
 		t.Errorf("both got %s", got[0])
 	}
 	two.Close()
 	eventually(t, "the end of the connection", func() bool { return len(b.all()) == 1 })
-	b.Route([]event.Event{ev("t", "3", 1), ev("t", "4", 1)})
+	route(b, []event.Event{ev("t", "3", 1), ev("t", "4", 1)})
 	one.receives(received{Topic: "t", Payload: "3", QoS: 1}, received{Topic: "t", Payload: "4", QoS: 1})
 }
 
@@ -350,7 +358,7 @@ func TestPacketsLargerThanTheSubscriberTakesAreNotSent(t *testing.T) {
 	c.send(connectPacket(connectOptions{v: v5, id: "a", props: []byte{0x27, 0, 0, 0, 100}}))
 	c.connack(0)
 	c.subscribe(filter{"t", 1})
-	b.Route([]event.Event{ev("t", strings.Repeat("x", 100), 1), ev("t", "small", 1)})
+	route(b, []event.Event{ev("t", strings.Repeat("x", 100), 1), ev("t", "small", 1)})
 	c.receives(received{Topic: "t", Payload: "small", QoS: 1})
 }
 

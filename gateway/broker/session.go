@@ -2,16 +2,13 @@ package broker
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"holdfast/gateway/event"
 )
 
-// session is what the broker keeps of a client beside mochi's session, for as
-// long as that lives.
+// session is what the broker keeps of a client, be it for one connection or
+// beyond. mochi has no part in it.
 //
 // Messages at QoS 2 are taken once by their packet identifiers, which are held
 // from PUBLISH to PUBREL [MQTT-4.3.3-10]:
@@ -40,7 +37,14 @@ type session struct {
 	will    *time.Timer // for a will that waits
 	willNow func()      // publishes it
 
-	outbox outbox
+	out outbox
+
+	// Guarded by out.mu, never under mu: a connection is locked under out.mu, and
+	// mu under a connection.
+	lastWill *will         // what is on disk of its wills
+	password bool          // its user is in the users file
+	expiry   time.Duration // of the session without a connection
+	left     time.Duration // when the last connection ended, by the broker's clock
 }
 
 // hold is a QoS 2 packet identifier between PUBLISH and PUBREL.
@@ -50,9 +54,10 @@ type hold struct {
 	counted   bool // against the receive maximum of c
 }
 
-func newSession(id, user string) *session {
+func newSession(b *Broker, id, user string) *session {
 	s := &session{id: id, user: user}
 	s.settled.L = &s.mu
+	s.out.b, s.out.s = b, s
 	return s
 }
 
@@ -147,22 +152,29 @@ func (s *session) forget() []uint16 {
 	return ids
 }
 
-// will is the message that a client leaves for the case that it vanishes.
-type will struct {
-	event event.Event
-	delay time.Duration
-}
-
 var (
-	errTaken   = errors.New("the client id belongs to another user")
-	errRevoked = errors.New("the user was removed or has another password")
+	errTaken    = errors.New("the client id belongs to another user")
+	errRevoked  = errors.New("the user was removed or has another password")
+	errSessions = errors.New("there are twice as many sessions as clients may be connected")
 )
 
-// attach makes c the connection of its client's session. fresh says that the
-// client wants none of what was before. It returns the connection that had the
-// session until now, if that has not ended; the error is errTaken if the
-// session is that of another user.
+// attach makes c the connection of its client's session, or of a new one.
+// fresh says that the client wants none of what was before. Nothing is sent
+// before begin. It returns the connection that had the session until now, if
+// that has not ended; the error is errTaken if the session is that of another
+// user.
 func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn, err error) {
+	old, publish, err := b.handOver(c, id, fresh)
+	if publish != nil {
+		publish() // the session that it belongs to has ended [MQTT-3.1.3-9]
+	}
+	return old, err
+}
+
+func (b *Broker) handOver(c *conn, id string, fresh bool) (old *conn, publish func(), err error) {
+	// Nobody is given messages while a session goes from one to another.
+	b.route.Lock()
+	defer b.route.Unlock()
 	b.mu.Lock()
 	s, known := b.sessions[id]
 	switch {
@@ -170,25 +182,28 @@ func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn, err error) {
 		err = errTaken
 	case !b.access.Load().admits(c.who): // since it was let in
 		err = errRevoked
+	case !known && len(b.sessions) >= 2*b.opt.MaxClients: // client ids can be made up
+		err = errSessions
 	}
 	if err != nil {
 		b.mu.Unlock()
-		return nil, err
+		return nil, nil, err
 	}
-	if !known {
-		s = newSession(id, c.who.user)
+	var over *session
+	if known && (fresh || !s.out.outlasts()) {
+		over = s
+	}
+	if !known || over != nil {
+		s = newSession(b, id, c.who.user)
 		b.sessions[id] = s
 	}
-	c.session = s
+	c.session, c.present = s, known && over == nil
 	s.mu.Lock()
 	old, s.conn = s.conn, c
 	s.who, s.banned = c.who, false
-	publish := s.cancelWill()
+	publish = s.cancelWill()
 	s.mu.Unlock()
-	if old != nil && old.ends {
-		fresh = true
-	}
-	if b.opt.Held != nil && !b.recalled[id] && !known {
+	if b.opt.Held != nil && !b.recalled[id] && over == nil && (!known || c.present) {
 		if ids := b.opt.Held(id); len(ids) > 0 {
 			b.recalled[id] = true // from now on the broker knows better
 			s.mu.Lock()
@@ -200,71 +215,156 @@ func (b *Broker) attach(c *conn, id string, fresh bool) (old *conn, err error) {
 		}
 	}
 	b.mu.Unlock()
+	if over != nil {
+		over.mu.Lock()
+		old = over.conn
+		if late := over.cancelWill(); late != nil {
+			publish = late
+		}
+		over.mu.Unlock()
+		stored := b.conclude(over)
+		s.out.mu.Lock()
+		s.out.stored = stored // what is there is replaced
+		s.out.mu.Unlock()
+	} else {
+		s.out.end(nil)
+	}
 	if fresh {
 		b.forget(s)
-		if publish != nil {
-			publish() // the session that it belongs to has ended [MQTT-3.1.3-9]
-		}
 	}
-	return old, nil
+	if !fresh && over == nil {
+		publish = nil
+	}
+	o := &s.out
+	o.mu.Lock()
+	o.lasts, o.taken = !c.ends, true
+	s.lastWill, s.password = c.will, c.who.hash != ""
+	s.expiry = b.opt.Sessions.Expiry
+	if c.v5 {
+		s.expiry = min(s.expiry, time.Duration(c.expiry)*time.Second)
+	}
+	if !c.present {
+		o.keepUp()
+	}
+	o.mu.Unlock()
+	return old, publish, nil
 }
 
-// cancelWill stops a will that waits and returns what would publish it.
-func (s *session) cancelWill() (publish func()) {
-	if s.will != nil && s.will.Stop() {
-		publish = s.willNow
-	}
-	s.will, s.willNow = nil, nil
-	return publish
+// outlasts reports whether the session is there without a connection.
+func (o *outbox) outlasts() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lasts
 }
 
-// detach ends what c had of its session, after mochi has left it.
+// conclude ends the outbox of a session that nothing can come back to, and its
+// QoS 2 state. It reports whether there was anything of it on disk, which stays
+// there. The caller holds the lock of routing.
+func (b *Broker) conclude(s *session) (stored bool) {
+	o := &s.out
+	o.mu.Lock()
+	o.over, o.c = true, nil
+	stored = o.stored
+	o.mu.Unlock()
+	o.unsubscribeAll()
+	o.mu.Lock()
+	o.keepUp()
+	o.window, o.memo, o.debts, o.toSend = window{}, nil, nil, nil
+	o.mu.Unlock()
+	b.forget(s)
+	return stored
+}
+
+// detach ends what c had of its session.
 func (b *Broker) detach(c *conn) {
 	s := c.session
 	if s == nil {
 		return
 	}
-	props := &c.cl.Properties
-	ends := props.Clean
-	if c.v5 {
-		ends = props.Props.SessionExpiryInterval == 0
-	}
+	b.route.Lock()
 	s.mu.Lock()
 	current := s.conn == c
-	heir := s.conn
 	if current {
 		s.conn = nil
 	}
 	banned := s.banned
 	s.mu.Unlock()
-	if !current && heir != nil {
-		b.repair(heir)
-	}
-	if w := c.will; w != nil && !c.noWill {
-		if c.v5 {
-			w.delay = min(w.delay, time.Duration(props.Props.SessionExpiryInterval)*time.Second)
+	s.out.end(c)
+	s.out.mu.Lock()
+	if current {
+		s.out.taken = false
+		s.left = b.keeper.clock()
+		s.expiry = b.opt.Sessions.Expiry
+		if c.v5 { // DISCONNECT may have changed it
+			s.expiry = min(s.expiry, time.Duration(c.expiry)*time.Second)
 		}
-		b.leaveWill(s, w)
+		s.out.lasts = !c.ends
 	}
-	if current && banned {
+	over := s.out.over
+	s.out.mu.Unlock()
+	b.route.Unlock()
+	if w := c.will; w != nil {
+		switch {
+		case c.noWill:
+			s.willDone(b, w)
+		case over:
+			b.leaveWill(s, w, 0)
+		case c.v5:
+			b.leaveWill(s, w, min(w.delay, time.Duration(c.expiry)*time.Second))
+		default:
+			b.leaveWill(s, w, w.delay)
+		}
+	}
+	switch {
+	case current && banned:
 		b.purge(s)
-	} else if current && ends {
+	case current && c.ends:
 		b.endSession(s)
+	case current && c.v5:
+		b.keeper.note(s) // how long it is kept may have changed
 	}
 }
 
 // endSession forgets a session that nothing can come back to.
 func (b *Broker) endSession(s *session) {
+	b.route.Lock()
 	b.mu.Lock()
 	s.mu.Lock()
 	live := s.conn != nil // somebody took it up in the meantime
 	s.mu.Unlock()
-	if b.sessions[s.id] == s && !live {
+	mine := b.sessions[s.id] == s && !live
+	if mine {
 		delete(b.sessions, s.id)
 	}
 	b.mu.Unlock()
-	if !live {
-		b.forget(s)
+	if mine {
+		b.conclude(s)
+	}
+	b.route.Unlock()
+	if !mine {
+		return
+	}
+	s.mu.Lock()
+	publish := s.cancelWill()
+	banned := s.banned
+	s.mu.Unlock()
+	s.out.mu.Lock()
+	waits := s.lastWill != nil
+	s.out.mu.Unlock()
+	if publish != nil && !banned {
+		publish()
+	} else if !waits || banned {
+		b.keeper.forget(s)
+	}
+}
+
+// expire ends a session whose client has not come back in time.
+func (b *Broker) expire(s *session) {
+	s.mu.Lock()
+	back := s.conn != nil
+	s.mu.Unlock()
+	if !back {
+		b.endSession(s)
 	}
 }
 
@@ -279,45 +379,5 @@ func (b *Broker) forget(s *session) {
 	// for a client that repeats one of them after a restart.
 	if err := b.opt.Release(s.id, ids, func(error) {}); err != nil {
 		b.log.Debug("release packet identifiers", "client", s.id, "err", err)
-	}
-}
-
-// leaveWill publishes a will, now or after its delay unless the client comes
-// back before. Whether the client may do so is looked at when it happens.
-func (b *Broker) leaveWill(s *session, w *will) {
-	publish := func() {
-		if !b.enterIntake() {
-			return // at shutdown the server goes, not the clients
-		}
-		defer b.leaveIntake()
-		s.mu.Lock()
-		banned := s.banned
-		s.mu.Unlock()
-		if banned || !s.rights(b).mayPublish(w.event.Topic) {
-			b.count.refused.Add(1)
-			b.say("mqtt will refused", s.id, fmt.Errorf("user %q may not publish to %s any more", s.user, w.event.Topic))
-			return
-		}
-		w.event.Received = event.At(time.Now())
-		lost := func(err error) {
-			if err != nil {
-				b.log.Warn("mqtt will lost", "client", s.id, "err", err)
-			}
-		}
-		b.countReceived(1)
-		batch := Batch{Client: s.id, Events: []event.Event{w.event}}
-		if err := b.opt.Emit(batch, lost); err != nil {
-			lost(err)
-		}
-	}
-	if w.delay == 0 {
-		publish()
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conn == nil && !s.banned { // otherwise the client is back already, or its user gone
-		s.willNow = publish
-		s.will = time.AfterFunc(w.delay, publish)
 	}
 }

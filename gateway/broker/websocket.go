@@ -62,15 +62,15 @@ func newWeb(b *Broker, p *port) *web {
 	}
 	w.server = &http.Server{
 		Handler:           w,
-		ReadHeaderTimeout: connectTimeout, // for the handshake of TLS too
-		WriteTimeout:      connectTimeout,
+		ReadHeaderTimeout: b.limits.ConnectTimeout, // for the handshake of TLS too
+		WriteTimeout:      b.limits.ConnectTimeout,
 		MaxHeaderBytes:    maxHTTPBytes,
 		ConnState:         w.count,
 		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 	}
 	w.server.SetKeepAlivesEnabled(false)
 	w.upgrader = websocket.Upgrader{
-		HandshakeTimeout: connectTimeout,
+		HandshakeTimeout: b.limits.ConnectTimeout,
 		ReadBufferSize:   idleBuffer,
 		WriteBufferSize:  idleBuffer,
 		WriteBufferPool:  new(sync.Pool),
@@ -180,7 +180,7 @@ func readError(err error) error {
 	case errors.As(err, &closed):
 		return io.EOF
 	case errors.Is(err, websocket.ErrReadLimit):
-		return &violation{codeTooLarge, "WebSocket message larger than the maximum packet size"}
+		return &violation{code: codeTooLarge, what: "WebSocket message larger than the maximum packet size"}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return os.ErrDeadlineExceeded
 	}

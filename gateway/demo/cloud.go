@@ -3,9 +3,7 @@ package demo
 import (
 	"bufio"
 	"compress/gzip"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/gateway/forward"
 	"holdfast/gateway/ops"
 )
 
@@ -44,9 +41,10 @@ type place struct{ destination, stream string }
 type tally struct {
 	distinct   uint64 // different ids
 	again      uint64 // arrivals of an id that was here
-	disordered uint64 // first arrivals behind a later offset
-	last       uint64 // highest offset
+	disordered uint64 // first arrivals behind a later offset of the same key
 	measured   uint64 // sum of n, of averages
+
+	last map[string]uint64 // newest offset of each ordering key
 }
 
 func newCloud(p *promises) (*cloud, error) {
@@ -135,7 +133,7 @@ func (c *cloud) take(now time.Time, destination string, f *ops.Fields) {
 	at := place{destination, f.Stream}
 	t := c.received[at]
 	if t == nil {
-		t = &tally{}
+		t = &tally{last: map[string]uint64{}}
 		c.received[at] = t
 	}
 	if _, known := c.ids[f.ID]; known {
@@ -144,10 +142,10 @@ func (c *cloud) take(now time.Time, destination string, f *ops.Fields) {
 	}
 	c.ids[f.ID] = struct{}{}
 	t.distinct++
-	if f.Offset < t.last {
+	if f.Offset < t.last[f.Key] {
 		t.disordered++
 	}
-	t.last = max(t.last, f.Offset)
+	t.last[f.Key] = f.Offset
 	switch f.Stream {
 	case "events":
 		c.promises.keep(f.Topic, f.Payload())
@@ -236,19 +234,4 @@ func (c *linked) Close() error {
 	delete(c.link.open, c.Conn)
 	c.link.mu.Unlock()
 	return c.Conn.Close()
-}
-
-// impatient tries a cloud that is away again soon: the pauses of a gateway grow
-// to a minute, longer than the demonstration lasts.
-type impatient struct{ forward.Sink }
-
-const patience = 500 * time.Millisecond
-
-func (s impatient) Send(ctx context.Context, b forward.Batch) error {
-	err := s.Sink.Send(ctx, b)
-	var partial *forward.PartialError
-	if err == nil || forward.IsPermanent(err) || forward.IsTooLarge(err) || errors.As(err, &partial) {
-		return err
-	}
-	return forward.RetryAfter(err, patience)
 }

@@ -4,8 +4,8 @@
 // have seen, and compares.
 //
 // The gateway is the real one with a real configuration file. Only two things
-// are not as in the field: a destination that is away is tried again every half
-// second, and the cloud is a receiver on the loopback interface.
+// are not as in the field: a destination that is away is tried again every
+// second or so, and the cloud is a receiver on the loopback interface.
 package demo
 
 import (
@@ -18,13 +18,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"holdfast/gateway"
-	"holdfast/gateway/config"
-	"holdfast/gateway/forward"
 	"holdfast/gateway/ops"
 )
 
@@ -177,17 +174,6 @@ func (p *play) open(logger *slog.Logger) error {
 // parts are those of the command, watched.
 func (p *play) parts() gateway.Parts {
 	parts := p.Parts
-	parts.Sinks = slices.Clone(parts.Sinks)
-	for i := range parts.Sinks {
-		open := parts.Sinks[i].New
-		parts.Sinks[i].New = func(s *config.Section) (forward.Sink, error) {
-			sink, err := open(s)
-			if err != nil {
-				return nil, err
-			}
-			return impatient{sink}, nil
-		}
-	}
 	parts.Drivers = nil
 	for _, d := range p.Parts.Drivers {
 		parts.Drivers = append(parts.Drivers, p.sensors.watched(d))

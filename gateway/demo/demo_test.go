@@ -204,9 +204,8 @@ func TestTheCloudCountsAnEventOnce(t *testing.T) {
 	for range 2 {
 		post(t, c)
 	}
-	got := *c.received[place{"alarms", "alerts"}]
-	if want := (tally{distinct: 2, again: 2, last: 2}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	if got := c.received[place{"alarms", "alerts"}]; got.distinct != 2 || got.again != 2 || got.disordered != 0 {
+		t.Errorf("got %+v, want 2 events, both twice, in order", got)
 	}
 	if c.total() != 2 {
 		t.Errorf("%d in all, want 2", c.total())

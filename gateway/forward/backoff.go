@@ -66,13 +66,3 @@ func graceful(ctx context.Context, grace time.Duration) (context.Context, func()
 	})
 	return hard, func() { stop(); cancel() }
 }
-
-// sleep returns when d has passed or ctx has ended.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}

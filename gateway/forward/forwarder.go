@@ -15,24 +15,45 @@ import (
 type Options struct {
 	Name    string        // the destination's name, for logs and errors
 	Topics  []string      // topic filters that select events; none selects all
-	Limits  Limits        // of one batch; zero means 500 events and 1 MiB
+	Limits  Limits        // of one batch; zero means 500 events and 1 MiB, both at most
 	Timeout time.Duration // of one Send; zero means 30 s
-	Grace   time.Duration // for the attempt in flight after ctx ends; zero means 5 s, negative none
+	Grace   time.Duration // for the attempts in flight after ctx ends; zero means 5 s, negative none
 	Backoff Backoff
 	Logger  *slog.Logger // nil means slog.Default
+
+	// Select selects events beside Topics; nil selects all.
+	Select func(e *event.Event) bool
+	// Requests is how many calls of Send may be under way at a time, which
+	// the sink must allow. 0 means 1.
+	Requests int
+	// Slots are shared by all forwarders to one sink; nil means that there is
+	// no other.
+	Slots Slots
+	// Rate is how many events a second are sent at most; 0 is no limit.
+	Rate int
 }
 
+// Slots bound how many calls of Send are under way at a time in all
+// forwarders that share them. Who waits longest is next.
+type Slots chan struct{}
+
+// NewSlots returns slots for n calls.
+func NewSlots(n int) Slots { return make(Slots, max(n, 1)) }
+
 // Forwarder moves one [Cursor] along its stream by sending what it passes to
-// one [Sink]. Events are delivered at least once and in offset order; the
-// position moves only behind events that the sink accepted, that the topic
-// filters or the sink itself ([Selector]) leave out, or that became dead
-// letters.
+// one [Sink]. Events are delivered at least once, those that share an
+// ordering key in offset order. The position moves only behind events that
+// the sink accepted, that the topic filters or the sink itself ([Selector])
+// leave out, or that became dead letters, and never past one that is still
+// under way: with several requests in flight, what lies between it and the
+// farthest one is sent again after a crash.
 //
 // What the sink's error says decides what happens next. A fault of the
-// destination keeps the batch and sends it again, for ever. [TooLarge] halves
-// the batch, and later ones grow back slowly. [Permanent] halves the suspect
-// run until the offending event was refused alone; only that one becomes a
-// dead letter. Step and Run belong to one goroutine; Status to any.
+// destination keeps the batch and sends it again, for ever, with a pause for
+// all requests and then one at a time until it answers. [TooLarge] halves the
+// batch, and later ones grow back slowly. [Permanent] halves the suspect run
+// until the offending event was refused alone; only that one becomes a dead
+// letter. Run belongs to one goroutine; Status to any.
 type Forwarder struct {
 	cur  Cursor
 	sink Sink
@@ -40,25 +61,28 @@ type Forwarder struct {
 	o    Options
 	log  *slog.Logger
 
-	again   int    // size of the cursor's batch to ask for once more, 0 for a new one
-	suspect uint64 // last offset of a run from the position that was refused, 0 if none
-	room    int    // bytes that a batch may have since one was too large, 0 for no limit
-	tries   trail  // failed attempts that events at the position took part in
+	// all below belongs to Run
+	window  window
+	lanes   lanes
+	parcels []*parcel // not settled, oldest first
+	pace    pace
+	flying  int  // attempts under way
+	reading bool // the reader is asked for more
+	ended   bool // there is no more
 
-	failures int // attempts in a row that the destination failed
-	barren   int // dead letters in a row with nothing delivered between them
+	until    time.Time // no attempt before
+	failures int       // attempts in a row that the destination failed
+	failedAt time.Time // when the last of them was noted
+	barren   int       // dead letters in a row with nothing delivered between them
 	lastErr  string
 	lastDead string
 	since    time.Time // of the first of the failures
-
-	wanted []event.Event // selected events of the batch, reused
-	at     []int         // their indexes in the cursor's batch
 
 	mu     sync.Mutex
 	status Status
 }
 
-// New returns a forwarder from cur to sink. It does nothing until Step or Run.
+// New returns a forwarder from cur to sink. It does nothing until Run.
 // Closing the sink stays with the caller.
 func New(cur Cursor, sink Sink, o Options) *Forwarder {
 	if o.Limits.Events <= 0 {
@@ -76,10 +100,14 @@ func New(cur Cursor, sink Sink, o Options) *Forwarder {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Requests = max(o.Requests, 1)
+	if o.Slots == nil {
+		o.Slots = NewSlots(o.Requests)
+	}
 	o.Backoff = o.Backoff.withDefaults()
 	by, _ := sink.(Selector)
 	return &Forwarder{
-		cur: cur, sink: sink, by: by, o: o,
+		cur: cur, sink: sink, by: by, o: o, lanes: newLanes(o.Requests), pace: newPace(o.Limits.Events),
 		log:    o.Logger.With("destination", o.Name),
 		status: Status{Name: o.Name, State: Idle},
 	}
@@ -97,283 +125,136 @@ func (e *CursorError) Error() string {
 }
 func (e *CursorError) Unwrap() error { return e.Err }
 
-// Run repeats [Forwarder.Step] until ctx ends and then returns nil, after the
-// attempt in flight is over. It pauses after each failed attempt as
-// [Options.Backoff] says, or as long as the far side asked for. It returns
-// early only with a [*CursorError].
+// Run forwards until ctx ends and then returns nil, after the attempts in
+// flight are over, for which they have [Options.Grace]. It returns nil earlier
+// if the cursor is at its end and all of it is settled, and otherwise only
+// with a [*CursorError]. A forwarder runs once.
 func (f *Forwarder) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		_, err := f.Step(ctx)
-		var pause time.Duration
-		var log *CursorError
-		switch {
-		case err == nil:
-			pause = f.cooling()
-		case errors.As(err, &log):
-			return err
-		default:
-			pause = f.o.Backoff.after(f.failures, err)
-		}
-		if pause > 0 && ctx.Err() == nil {
-			f.mu.Lock()
-			f.status.NextAttempt = time.Now().Add(pause)
-			f.mu.Unlock()
-			sleep(ctx, pause)
-		}
-	}
-	return nil
-}
-
-// cooling returns the pause after a batch that went through: none, unless the
-// far side refuses event after event. That is a mistake in the settings more
-// often than in every event, so the backlog must not rush into dead letters.
-func (f *Forwarder) cooling() time.Duration {
-	if f.barren < 2 {
-		return 0
-	}
-	b := f.o.Backoff
-	b.Cap = min(b.Cap, time.Second)
-	b.Base = min(b.Base, b.Cap)
-	return b.pause(f.barren - 1)
-}
-
-// Step moves the position by one batch without sleeping and returns how many
-// events were delivered. It waits for events until ctx ends; the attempt in
-// flight may then take [Options.Grace] longer. It sends more than once only to
-// narrow down what was too large or refused, and returns as soon as the
-// position has moved or the destination has failed: the next Step then tries
-// the same batch again.
-func (f *Forwarder) Step(ctx context.Context) (sent int, err error) {
 	hard, stop := graceful(ctx, f.o.Grace)
-	defer stop()
+	soft, halt := context.WithCancel(ctx)
+	var busy sync.WaitGroup
+	ask, read := make(chan Limits, 1), make(chan handed, 1)
+	results := make(chan result, f.o.Requests)
+	defer func() { // nothing that was started outlives Run
+		halt()
+		stop()
+		close(ask)
+		busy.Wait()
+	}()
+	busy.Go(func() { f.read(soft, ask, read) })
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		b, err := f.next(ctx)
-		if err != nil {
-			return 0, err
-		}
-		r := f.pick(b)
-		if len(r.Events) == 0 {
-			return 0, f.pass(hard, r, Outcome{Filtered: r.passed})
-		}
-		first := event.At(time.Now())
-		err = f.send(hard, r.Batch)
-		sent, moved, err := f.settle(hard, r, first, err)
-		if moved || err != nil {
-			return sent, err
-		}
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
-	}
-}
-
-// next returns the cursor's batch: the same one after a failure, so that the
-// far side can recognize it, and without lingering while events are known to
-// wait.
-func (f *Forwarder) next(ctx context.Context) (Batch, error) {
-	if ctx.Err() != nil {
-		return Batch{}, ctx.Err()
-	}
-	l := f.o.Limits
-	if f.again > 0 {
-		l.Events = f.again
-	}
-	if f.again > 0 || f.suspect != 0 {
-		l.Linger = 0
-	}
-	b, err := f.cur.Next(ctx, l)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return b, ctx.Err()
-	case err != nil:
-		return b, &CursorError{f.o.Name, fmt.Errorf("read the next batch: %w", err)}
-	case len(b.Events) == 0:
-		return b, &CursorError{f.o.Name, errors.New("read the next batch: it is empty")}
-	}
-	return b, nil
-}
-
-// run is the part of the cursor's batch that one attempt sends.
-type run struct {
-	Batch
-	whole  int  // events of the cursor's batch
-	passed int  // of these, how many lie behind the position once the run is through
-	size   int  // of the events, by event.Size
-	cut    bool // room ended the run
-}
-
-func (r *run) last() *event.Event { return &r.Events[len(r.Events)-1] }
-
-// pick selects what the next attempt sends: the events that the destination
-// wants, but no more than half of a suspect run, and no more than fits.
-func (f *Forwarder) pick(b Batch) run {
-	r := run{Batch: b, whole: len(b.Events), passed: len(b.Events)}
-	selective := len(f.o.Topics) > 0 || f.by != nil
-	if selective {
-		f.wanted, f.at = f.wanted[:0], f.at[:0]
-		for i := range b.Events {
-			if f.wants(&b, &b.Events[i]) {
-				f.wanted = append(f.wanted, b.Events[i])
-				f.at = append(f.at, i)
+		if err := f.book(hard); err != nil {
+			if hard.Err() != nil {
+				return nil
 			}
+			return err
 		}
-		r.Events = f.wanted
+		if ctx.Err() != nil && f.flying == 0 || f.ended && len(f.window.spans) == 0 {
+			return nil
+		}
+		f.rest()
+		if ctx.Err() == nil {
+			timer.Reset(f.dispatch(soft, hard, &busy, results))
+			f.ask(ask)
+		}
+		select {
+		case h := <-read:
+			f.reading = false
+			switch {
+			case errors.Is(h.err, ErrEnd):
+				f.ended = true
+			case h.err != nil && ctx.Err() == nil:
+				return &CursorError{f.o.Name, fmt.Errorf("read the next batch: %w", h.err)}
+			case h.err == nil:
+				f.accept(&h.span)
+			}
+		case r := <-results:
+			f.flying--
+			r.parcel.flying = false
+			f.settle(hard, &r)
+		case <-timer.C:
+		case <-done(ctx, f.flying):
+		}
 	}
+}
 
-	n := len(r.Events)
-	if f.suspect != 0 {
-		n = 0
-		for n < len(r.Events) && r.Events[n].Offset <= f.suspect {
-			n++
-		}
-		if n == 0 { // the position is past it
-			f.suspect = 0
-			n = len(r.Events)
-		} else {
-			n = (n + 1) / 2
+// done is closed when ctx has ended, as long as nothing is under way that is
+// waited for anyhow.
+func done(ctx context.Context, flying int) <-chan struct{} {
+	if ctx.Err() != nil && flying > 0 {
+		return nil
+	}
+	return ctx.Done()
+}
+
+// handed is an answer of the cursor.
+type handed struct {
+	span Span
+	err  error
+}
+
+// read calls Next as often as it is asked to: Next blocks, and what is under
+// way must not wait for it.
+func (f *Forwarder) read(ctx context.Context, ask <-chan Limits, to chan<- handed) {
+	for l := range ask {
+		s, err := f.cur.Next(ctx, l)
+		to <- handed{s, err}
+		if err != nil {
+			return
 		}
 	}
-	for i := range n {
-		size := r.Events[i].Size()
-		if f.room > 0 && i > 0 && r.size+size > f.room {
-			n, r.cut = i, true
-			break
-		}
-		r.size += size
+}
+
+// ask has the reader go on if the window has room for another batch. It holds
+// as much as may be under way, and as much again that waits.
+func (f *Forwarder) ask(reader chan<- Limits) {
+	l := f.o.Limits
+	l.Events = f.pace.events
+	ahead := 2*f.o.Requests - 1
+	if f.reading || f.ended || f.window.events > ahead*l.Events || f.window.bytes > ahead*l.Bytes {
+		return
 	}
-	if n < len(r.Events) {
-		r.passed = n
-		if selective {
-			r.passed = f.at[n]
-		}
-		r.Events = r.Events[:n]
+	f.reading = true
+	reader <- l
+}
+
+// accept takes in what the cursor has handed out.
+func (f *Forwarder) accept(s *Span) {
+	in := f.window.add(s)
+	if s.Skipped != SkipNothing {
+		return
 	}
-	return r
+	selective := len(f.o.Topics) > 0 || f.by != nil || f.o.Select != nil
+	for i := range s.Events {
+		e := &s.Events[i]
+		if selective && !f.wants(&s.Batch, e) {
+			in.decide(e.Offset, filtered, nil)
+			continue
+		}
+		f.lanes.add(e, in)
+	}
+	f.lanes.batch = Batch{Gateway: s.Gateway, Stream: s.Stream, Replay: s.Replay}
 }
 
 func (f *Forwarder) wants(b *Batch, e *event.Event) bool {
-	return (len(f.o.Topics) == 0 || event.MatchAny(f.o.Topics, e.Topic)) && (f.by == nil || f.by.Wants(b, e))
+	return (len(f.o.Topics) == 0 || event.MatchAny(f.o.Topics, e.Topic)) &&
+		(f.o.Select == nil || f.o.Select(e)) && (f.by == nil || f.by.Wants(b, e))
 }
 
-func (f *Forwarder) send(hard context.Context, b Batch) error {
-	ctx, cancel := context.WithTimeout(hard, f.o.Timeout)
-	defer cancel()
-	f.mu.Lock()
-	if f.failures == 0 {
-		f.status.State = Sending
-	}
-	f.status.NextAttempt = time.Time{}
-	f.mu.Unlock()
-
-	err := f.sink.Send(ctx, b)
-	switch {
-	case err != nil && hard.Err() != nil:
-		// Whatever the sink made of being interrupted, it is no verdict.
-		return fmt.Errorf("interrupted by the shutdown: %w", context.Cause(hard))
-	case err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
-		return fmt.Errorf("no answer within %v: is the destination reachable, and the timeout long enough?", f.o.Timeout)
-	}
-	return err
-}
-
-// settle does what the sink's answer to r asks for. It moves the position,
-// narrows the next attempt, or returns the fault of the destination.
-func (f *Forwarder) settle(hard context.Context, r run, first event.Time, err error) (sent int, moved bool, _ error) {
-	n := len(r.Events)
-	var partial *PartialError
-	switch {
-	case err == nil:
-		o := Outcome{Delivered: n, Filtered: r.passed - n}
-		return n, true, f.pass(hard, r, o)
-
-	case errors.As(err, &partial) && partial.within(n):
-		o := Outcome{Delivered: n - len(partial.Refused), Filtered: r.passed - n}
-		for i := range r.Events {
-			if why, refused := partial.Refused[i]; refused {
-				o.Dead = append(o.Dead, f.deadLetter(&r.Events[i], "refused", why, first))
-			}
+// book moves the position behind all that is decided from it on.
+func (f *Forwarder) book(hard context.Context) error {
+	for {
+		from, to, o := f.window.decided()
+		if from == to {
+			return nil
 		}
-		return o.Delivered, true, f.pass(hard, r, o)
-
-	case IsTooLarge(err) && n > 1:
-		f.room = r.size / 2
-		f.tries.add(r.last().Offset, first)
-		return 0, false, nil
-
-	case IsPermanent(err) && n > 1:
-		f.suspect = r.last().Offset
-		f.tries.add(r.last().Offset, first)
-		return 0, false, nil
-
-	case IsTooLarge(err), IsPermanent(err):
-		reason := "refused"
-		if IsTooLarge(err) {
-			reason = "too_large"
+		if err := f.cur.Commit(hard, from, to, o); err != nil {
+			return &CursorError{f.o.Name, fmt.Errorf("move the position in %s: %w", f.lanes.batch.Stream, err)}
 		}
-		dead := f.deadLetter(&r.Events[0], reason, err, first)
-		return 0, true, f.pass(hard, r, Outcome{Filtered: r.passed - 1, Dead: []DeadLetter{dead}})
+		f.window.pass(to)
+		f.booked(&o)
 	}
-	f.again = r.whole
-	f.tries.add(r.last().Offset, first)
-	if hard.Err() == nil {
-		f.failed(&r, err)
-	}
-	return 0, false, fmt.Errorf("destination %q: %s %d–%d: %w",
-		f.o.Name, r.Stream, r.Events[0].Offset, r.last().Offset, err)
-}
-
-// pass books the outcome of r and moves the position behind it.
-func (f *Forwarder) pass(hard context.Context, r run, o Outcome) error {
-	err := f.cur.Commit(hard, r.passed, o)
-	switch {
-	case err != nil && hard.Err() != nil:
-		return fmt.Errorf("destination %q: interrupted by the shutdown: %w", f.o.Name, err)
-	case err != nil:
-		return &CursorError{f.o.Name, fmt.Errorf("move the position in %s: %w", r.Stream, err)}
-	}
-	f.again = 0
-	if len(r.Events) == 0 {
-		f.book(&r, o)
-		return nil
-	}
-	if len(o.Dead) > 0 {
-		f.suspect = 0 // the culprit is found, what follows is judged afresh
-		f.barren++
-	}
-	if o.Delivered > 0 {
-		f.barren = 0
-	}
-	if r.cut {
-		f.room += f.room/8 + 1
-		if f.room >= f.o.Limits.Bytes {
-			f.room = 0
-		}
-	}
-	f.tries.pass(r.last().Offset)
-	f.book(&r, o)
-	f.recovered(&r)
-	for i := range o.Dead {
-		f.buried(r.Stream, &o.Dead[i])
-	}
-	return nil
-}
-
-func (f *Forwarder) deadLetter(e *event.Event, reason string, why error, first event.Time) DeadLetter {
-	last := event.At(time.Now())
-	attempts, earliest := f.tries.of(e.Offset)
-	if attempts > 0 {
-		first = earliest
-	}
-	return DeadLetter{Event: *e, Reason: reason, Err: why.Error(), Attempts: attempts + 1, First: first, Last: last}
-}
-
-// within reports whether every index of the refused events lies in a batch of
-// n. If not, nobody knows what the far side refused, and the batch must stay.
-func (e *PartialError) within(n int) bool {
-	for i := range e.Refused {
-		if i < 0 || i >= n {
-			return false
-		}
-	}
-	return true
 }

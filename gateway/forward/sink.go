@@ -1,6 +1,18 @@
 // Package forward carries events from a stream of the log to destinations: a
 // [Sink] is the Go kind behind a destination, a [Forwarder] moves one cursor
-// along one stream for it. Delivery is at least once and in order.
+// along one stream for it. Delivery is at least once, and in order for events
+// that share an ordering key.
+//
+//	cursor ─► window ─► lanes, by key ─► parcels ─► Send
+//	   ▲                                             │
+//	   └──── booked from the beginning on ◄── fates ◄┘
+//
+// The window (window.go) holds what the cursor has handed out and nobody has
+// booked. A key always has the same lane (lane.go), and a parcel has its lanes
+// for itself until every event in it is delivered or a dead letter, so that
+// several parcels can be under way and keys stay in order. Fates are decided in
+// any order, and booked without gaps: the position passes no event of which
+// nobody knows what became of it.
 package forward
 
 import (
@@ -13,7 +25,8 @@ import (
 	"holdfast/gateway/event"
 )
 
-// Batch is a run of events of one stream, in offset order.
+// Batch is some events of one stream, in offset order. With several requests in
+// flight there are gaps between them: those belong to other batches.
 type Batch struct {
 	Gateway string // the gateway's name, first part of every identity
 	Stream  string
@@ -28,7 +41,8 @@ type Batch struct {
 // [RetryAfter] when the far side named a time; anything else is a fault of the
 // destination, and the same batch is sent again after a pause.
 //
-// Send is called by one goroutine at a time and returns soon after ctx ends.
+// Send is called by one goroutine at a time, or, if the kind allows more than
+// one request, by as many; it returns soon after ctx ends.
 // It must not keep the batch. Close releases connections and files.
 type Sink interface {
 	Send(ctx context.Context, b Batch) error
@@ -43,6 +57,10 @@ type Kind struct {
 	Doc    string // one sentence for people choosing a sink
 	Sample string // settings in YAML that pass check
 	New    func(s *config.Section) (Sink, error)
+	// Requests is how many batches are on their way at a time unless the
+	// configuration says otherwise. 0 means that Send takes one at a time,
+	// and that the configuration cannot change that.
+	Requests int
 	// Source makes the other direction from the same settings; nil if the
 	// kind has none. It returns nil without an error if the settings ask for
 	// none, and like New touches neither network nor disk.

@@ -40,22 +40,21 @@ func (f *Forwarder) Status() Status {
 	return f.status
 }
 
-// failed notes a fault of the destination. It logs only when the text of the
+// failed shows a fault of the destination. It logs only when the text of the
 // error changes, so that an outage of days is a line and not a flood.
-func (f *Forwarder) failed(r *run, err error) {
-	f.failures++
+func (f *Forwarder) failed(r *result) {
 	if f.failures == 1 {
 		f.since = time.Now()
 	}
 	f.mu.Lock()
 	f.status.State = Retrying
-	f.status.Err = err.Error()
+	f.status.Err = r.err.Error()
 	f.status.Attempts = f.failures
 	f.mu.Unlock()
-	if text := lasting(err.Error()); text != f.lastErr {
+	if text := lasting(r.err.Error()); text != f.lastErr {
 		f.lastErr = text
 		f.log.Warn("destination does not accept events, they are kept",
-			"stream", r.Stream, "offset", r.Events[0].Offset, "attempt", f.failures, "err", err)
+			"stream", f.lanes.batch.Stream, "offset", r.parcel.first(), "attempt", f.failures, "err", r.err)
 	}
 }
 
@@ -68,12 +67,12 @@ func lasting(text string) string {
 }
 
 // recovered ends a run of failures.
-func (f *Forwarder) recovered(r *run) {
+func (f *Forwarder) recovered(r *result) {
 	if f.failures == 0 {
 		return
 	}
 	f.log.Info("destination answers again",
-		"stream", r.Stream, "offset", r.Events[0].Offset, "attempt", f.failures+1, "after", time.Since(f.since).Round(time.Millisecond))
+		"stream", f.lanes.batch.Stream, "offset", r.parcel.first(), "attempt", f.failures+1, "after", time.Since(f.since).Round(time.Millisecond))
 	f.failures, f.lastErr = 0, ""
 	f.mu.Lock()
 	f.status.Err, f.status.Attempts = "", 0
@@ -91,20 +90,49 @@ func (f *Forwarder) buried(stream string, d *DeadLetter) {
 		"stream", stream, "offset", d.Event.Offset, "reason", d.Reason, "attempt", d.Attempts, "err", d.Err)
 }
 
-// book counts the outcome of a run.
-func (f *Forwarder) book(r *run, o Outcome) {
+// booked counts what is booked.
+func (f *Forwarder) booked(o *Outcome) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := &f.status
-	s.Sent += uint64(o.Delivered)
-	s.Filtered += uint64(o.Filtered)
-	s.Refused += uint64(len(o.Dead))
-	if o.Delivered > 0 {
-		s.Batches++
-		s.Bytes += uint64(r.size)
-		s.LastSuccess = time.Now()
+	f.status.Sent += uint64(o.Delivered)
+	f.status.Filtered += uint64(o.Filtered)
+	f.status.Refused += uint64(len(o.Dead))
+}
+
+// accepted counts a batch of which the far side has taken something.
+func (f *Forwarder) accepted(r *result) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Batches++
+	f.status.Bytes += uint64(r.size)
+	f.status.LastSuccess = time.Now()
+}
+
+// sending shows that an attempt is under way.
+func (f *Forwarder) sending() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failures == 0 {
+		f.status.State = Sending
 	}
-	if len(r.Events) > 0 {
-		s.State = Idle
+	f.status.NextAttempt = time.Time{}
+}
+
+// idle shows that no attempt is under way.
+func (f *Forwarder) idle() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failures == 0 && f.flying == 0 {
+		f.status.State = Idle
 	}
+}
+
+// rest shows until when failed attempts rest.
+func (f *Forwarder) rest() {
+	if f.failures == 0 || f.flying > 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.NextAttempt = f.until
 }

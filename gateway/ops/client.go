@@ -145,7 +145,11 @@ func (c *Client) Tail(ctx context.Context, q TailQuery, fn func(Item) error) err
 
 // do sends a request and turns every status but success into an error.
 func (c *Client) do(ctx context.Context, method, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://holdfast"+path, nil)
+	return c.request(ctx, method, path, http.NoBody)
+}
+
+func (c *Client) request(ctx context.Context, method, path string, content io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://holdfast"+path, content)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ func (s *Server) controlHandler() http.Handler {
 	s.letterRoutes(mux)
 	s.verifyRoutes(mux)
 	s.ruleRoutes(mux)
+	s.replayHandlers(mux)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -44,6 +45,7 @@ func (s *Server) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	st.Streams = notNil(st.Streams)
 	st.Destinations = notNil(st.Destinations)
 	st.Rules = notNil(st.Rules)
+	st.Replays = notNil(st.Replays)
 	st.MQTT.Listen = notNil(st.MQTT.Listen)
 	writeJSON(w, http.StatusOK, st)
 }

@@ -22,6 +22,16 @@ type Gateway interface {
 	Undertaker
 	Verifier
 	RuleKeeper
+	// StartReplay begins to send the events that the query selects once more
+	// and returns when the replay is on disk. It goes on after a restart.
+	StartReplay(ctx context.Context, q ReplayQuery) (ReplayStatus, error)
+	// Replays returns all replays, oldest first; the last ones that are over too.
+	Replays() []ReplayStatus
+	// CancelReplay ends a replay and forgets it.
+	CancelReplay(ctx context.Context, id uint64) error
+	// ForgetDestination removes place and ledger of a destination that is not
+	// configured any more, in all streams.
+	ForgetDestination(ctx context.Context, name string) error
 }
 
 // TailQuery selects the events of a Tail: those that come from now on, or

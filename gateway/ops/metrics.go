@@ -2,6 +2,7 @@ package ops
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,7 @@ var (
 	streamLabels      = []string{"stream"}
 	destinationLabels = []string{"destination", "stream"}
 	ruleLabels        = []string{"rule", "stream"}
+	reasonLabels      = []string{"reason"}
 )
 
 var buildInfo = prometheus.NewDesc("holdfast_build_info",
@@ -69,10 +71,20 @@ var gatewayMetrics = []metric[Status]{
 		func(s Status) float64 { return float64(s.MQTT.Received) }),
 	family(counter, "mqtt_sent_total", "Messages sent to MQTT subscribers.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Sent) }),
-	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol.", nil,
-		func(s Status) float64 { return float64(s.MQTT.Violations) }),
 	family(counter, "mqtt_refused_total", "Messages from MQTT clients that were neither taken nor acknowledged.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Refused) }),
+	family(gauge, "mqtt_sessions", "Sessions of MQTT clients, connected or not.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Sessions) }),
+	family(gauge, "mqtt_absent_sessions", "Sessions of MQTT clients that are away.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Absent) }),
+	family(gauge, "mqtt_waiting_messages", "Messages in the log that wait for MQTT sessions.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Waiting) }),
+	family(counter, "mqtt_dropped_total", "Messages that MQTT subscribers did not get: they were away too long or too slow.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Dropped) }),
+	family(counter, "mqtt_expired_total", "Messages that expired before an MQTT subscriber could have them.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Expired) }),
+	family(gauge, "mqtt_retained_messages", "Topics with a retained message.", nil,
+		func(s Status) float64 { return float64(s.MQTT.Retained) }),
 
 	family(gauge, "dead_letters", "Dead letters that are open.", nil,
 		func(s Status) float64 { return float64(s.Dead.Open) }),
@@ -93,6 +105,11 @@ var ingestMetrics = []metric[IngestStatus]{
 		func(s IngestStatus) float64 { return float64(s.Unauthorized) }),
 	family(counter, "ingest_refused_total", "HTTP requests that were not taken and may be sent again.", nil,
 		func(s IngestStatus) float64 { return float64(s.Refused) }),
+}
+
+var violationMetrics = []metric[uint64]{
+	family(counter, "mqtt_violations_total", "Connections ended because the client broke the protocol, by the reason codes of MQTT 5.", reasonLabels,
+		func(n uint64) float64 { return float64(n) }),
 }
 
 var streamMetrics = []metric[StreamStatus]{
@@ -160,6 +177,32 @@ var destinationMetrics = []metric[DestinationStatus]{
 		func(d DestinationStatus) float64 { return float64(d.Ledger.Pending) }),
 }
 
+// replays sums up the replays of one stream to one destination.
+type replays struct {
+	destination, stream string
+	running             int
+	pending             uint64
+}
+
+var replayMetrics = []metric[replays]{
+	family(gauge, "replays", "Replays that are not over.", destinationLabels,
+		func(r replays) float64 { return float64(r.running) }),
+	family(gauge, "replay_pending_events", "Events that replays have yet to settle.", destinationLabels,
+		func(r replays) float64 { return float64(r.pending) }),
+}
+
+func sumReplays(all []ReplayStatus) (sums []replays) {
+	for _, r := range all {
+		i := slices.IndexFunc(sums, func(s replays) bool { return s.destination == r.Destination && s.stream == r.Stream })
+		if i < 0 {
+			i, sums = len(sums), append(sums, replays{destination: r.Destination, stream: r.Stream})
+		}
+		sums[i].running++
+		sums[i].pending += r.Pending
+	}
+	return sums
+}
+
 var ruleMetrics = []metric[RuleStatus]{
 	family(counter, "rule_matched_total", "Events of the topics that the rule reads.", ruleLabels,
 		func(r RuleStatus) float64 { return float64(r.Matched) }),
@@ -186,8 +229,10 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- commitSeconds
 	describe(ch, gatewayMetrics)
 	describe(ch, ingestMetrics)
+	describe(ch, violationMetrics)
 	describe(ch, streamMetrics)
 	describe(ch, destinationMetrics)
+	describe(ch, replayMetrics)
 	describe(ch, ruleMetrics)
 }
 
@@ -203,11 +248,17 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if st.Ingest != nil {
 		collect(ch, ingestMetrics, *st.Ingest)
 	}
+	for reason, n := range st.MQTT.Reasons {
+		collect(ch, violationMetrics, n, reason)
+	}
 	for _, s := range st.Streams {
 		collect(ch, streamMetrics, s, s.Name)
 	}
 	for _, d := range st.Destinations {
 		collect(ch, destinationMetrics, d, d.Name, d.Stream)
+	}
+	for _, r := range sumReplays(st.Replays) {
+		collect(ch, replayMetrics, r, r.destination, r.stream)
 	}
 	for _, r := range st.Rules {
 		collect(ch, ruleMetrics, r, r.Name, r.Stream)

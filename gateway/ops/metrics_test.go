@@ -27,7 +27,11 @@ func fullStatus() Status {
 			{Name: "cloud", Kind: "http", Stream: "alerts", State: Idle},
 		},
 		Rules: []RuleStatus{{Name: "hot", Stream: "events", Matched: 100, Passed: 4, Failed: 1, Late: 2, Processor: ProcessorStatus{Offset: 102}}},
-		MQTT:  MQTTStatus{Listen: []string{"127.0.0.1:1883"}, Clients: 2, Received: 102, Sent: 5, Violations: 1, Refused: 3},
+		Replays: []ReplayStatus{
+			{ID: 1, Stream: "events", Destination: "cloud", State: ReplayRunning, Pending: 3},
+			{ID: 2, Stream: "events", Destination: "cloud", State: ReplayWaiting, Pending: 4},
+		},
+		MQTT: MQTTStatus{Listen: []string{"127.0.0.1:1883"}, Clients: 2, Received: 102, Sent: 5, Violations: 1, Reasons: map[string]uint64{"malformed_packet": 1, "topic_name_invalid": 0}, Refused: 3},
 	}
 }
 
@@ -40,6 +44,20 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 		if strings.HasPrefix(p.Metric, "holdfast_") {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
+	}
+}
+
+func TestReplaysToOneDestinationAreSummedUp(t *testing.T) {
+	err := testutil.GatherAndCompare(newRegistry(&fake{status: fullStatus()}), strings.NewReader(`
+# HELP holdfast_replay_pending_events Events that replays have yet to settle.
+# TYPE holdfast_replay_pending_events gauge
+holdfast_replay_pending_events{destination="cloud",stream="events"} 7
+# HELP holdfast_replays Replays that are not over.
+# TYPE holdfast_replays gauge
+holdfast_replays{destination="cloud",stream="events"} 2
+`), "holdfast_replays", "holdfast_replay_pending_events")
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -80,6 +98,8 @@ func TestMetricsShowTheStatus(t *testing.T) {
 		`holdfast_store_commit_seconds{quantile="0.99"} 0.002`,
 		`holdfast_store_commit_seconds_count 10`,
 		`holdfast_mqtt_refused_total 3`,
+		`holdfast_mqtt_violations_total{reason="malformed_packet"} 1`,
+		`holdfast_mqtt_violations_total{reason="topic_name_invalid"} 0`,
 		`holdfast_stream_appended_total{stream="events"} 102`,
 		`holdfast_destination_up{destination="cloud",stream="events"} 0`,
 		`holdfast_destination_up{destination="cloud",stream="alerts"} 1`,

@@ -24,6 +24,7 @@ import (
 // or without one waits for its reader to go.
 type fake struct {
 	enabled bool
+	Gateway // what no test asks for
 	status  Status
 	reload  func(context.Context) error
 	items   []Item
@@ -100,7 +101,7 @@ func (f *fake) Tail(ctx context.Context, q TailQuery, send func(Item) error) err
 }
 
 // start serves f on a loopback address and a control socket.
-func start(t *testing.T, f *fake) (s *Server, url string, c *Client) {
+func start(t *testing.T, f Gateway) (s *Server, url string, c *Client) {
 	t.Helper()
 	public, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

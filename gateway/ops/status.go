@@ -40,6 +40,7 @@ type Status struct {
 	Streams      []StreamStatus      `json:"streams"`
 	Destinations []DestinationStatus `json:"destinations"`
 	Rules        []RuleStatus        `json:"rules"`
+	Replays      []ReplayStatus      `json:"replays"` // those that are not over
 	MQTT         MQTTStatus          `json:"mqtt"`
 	Ingest       *IngestStatus       `json:"ingest,omitempty"` // nil if nothing is taken over HTTP
 	Dead         DeadStatus          `json:"dead"`
@@ -110,11 +111,14 @@ const (
 	Retrying DestinationState = "retrying" // the last attempt failed
 )
 
+// KindRemoved is the kind of a destination that is not configured any more.
+const KindRemoved = "none"
+
 // DestinationStatus describes one destination's cursor in one stream. A
 // destination that takes several streams has one of these for each.
 type DestinationStatus struct {
 	Name   string           `json:"name"`
-	Kind   string           `json:"kind"` // of its sink: http, file
+	Kind   string           `json:"kind"` // of its sink: http, file; KindRemoved
 	Stream string           `json:"stream"`
 	State  DestinationState `json:"state"`
 
@@ -180,7 +184,15 @@ type MQTTStatus struct {
 	Received   uint64   `json:"received"`   // messages that clients published
 	Sent       uint64   `json:"sent"`       // messages sent to subscribers
 	Violations uint64   `json:"violations"` // of the protocol; each ended a connection
-	Refused    uint64   `json:"refused"`    // messages that were not taken, and not acknowledged
+	// Reasons are the violations by their reasons, those of MQTT 5.
+	Reasons  map[string]uint64 `json:"violation_reasons,omitempty"`
+	Refused  uint64            `json:"refused"`  // messages that were not taken, and not acknowledged
+	Sessions int               `json:"sessions"` // of clients, connected or not
+	Absent   int               `json:"absent"`   // sessions whose clients are away
+	Waiting  uint64            `json:"waiting"`  // messages in the log that wait for sessions
+	Dropped  uint64            `json:"dropped"`  // messages that a subscriber was away too long or too slow for
+	Expired  uint64            `json:"expired"`  // messages that expired before a subscriber could have them
+	Retained int               `json:"retained"` // topics with a retained message
 }
 
 // IngestStatus describes what comes in over HTTP.

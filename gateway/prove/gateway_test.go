@@ -213,6 +213,7 @@ func (g *process) mustStop(t testing.TB) {
 type status struct {
 	State   string
 	Reasons []string
+	Control string
 	Streams []struct {
 		Name             string
 		First, Next      uint64

@@ -25,6 +25,7 @@ type publisher struct {
 	rate    int    // messages a second; 0 = as fast as they are acknowledged
 	total   int    // ends after so many; 0 = when told to stop
 	version byte   // 4 or 5
+	exactly bool   // QoS 2: a message counts as acknowledged with its PUBREC
 	pad     []byte // goes into the payload as "pad"
 	poison  int    // every so many messages is poison; 0 for none
 	onAck   func(n int)
@@ -48,6 +49,13 @@ type outstanding struct {
 func temperature(p, n int) float64 { return float64((n*37+p*11)%1000) / 10 }
 
 func (p *publisher) topic() string { return fmt.Sprintf("plant/%d/temp", p.number) }
+
+func (p *publisher) qos() byte {
+	if p.exactly {
+		return 2
+	}
+	return 1
+}
 
 func (p *publisher) payload(n int) []byte {
 	b := fmt.Appendf(nil, `{"device":"d%d","p":%d,"n":%d,"temperature":%.1f`, p.number, p.number, n, temperature(p.number, n))
@@ -97,7 +105,7 @@ func (p *publisher) session(ctx context.Context, c *net.TCPConn, open *[]outstan
 	var out, in []byte
 	if again {
 		for _, o := range *open {
-			out = bench.AppendPublish(out, p.version, p.topic(), p.payload(o.n), 1, o.id, true)
+			out = bench.AppendPublish(out, p.version, p.topic(), p.payload(o.n), p.qos(), o.id, true)
 		}
 	}
 	end := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
@@ -107,7 +115,7 @@ func (p *publisher) session(ctx context.Context, c *net.TCPConn, open *[]outstan
 	for {
 		for len(*open) < p.window && p.wants(*next) && (p.rate == 0 || *next-base <= int(time.Since(begin).Seconds()*float64(p.rate))) {
 			o := outstanding{*next, uint16(*next%60000) + 1}
-			out = bench.AppendPublish(out, p.version, p.topic(), p.payload(o.n), 1, o.id, false)
+			out = bench.AppendPublish(out, p.version, p.topic(), p.payload(o.n), p.qos(), o.id, false)
 			*open = append(*open, o)
 			*next++
 		}
@@ -143,10 +151,13 @@ func (p *publisher) session(ctx context.Context, c *net.TCPConn, open *[]outstan
 			if !ok {
 				break
 			}
-			if first == 0x40 {
+			if first == 0x40 || first == 0x50 {
 				a, err := bench.ParseAck(body)
 				if err != nil || !p.take(a, open) {
 					return false
+				}
+				if first == 0x50 {
+					out = append(out, 0x62, 2, byte(a.ID>>8), byte(a.ID))
 				}
 			}
 			in = rest

@@ -3,204 +3,203 @@ package window
 import (
 	"fmt"
 	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
 
 	"holdfast/gateway/event"
 )
 
-// Op is an aggregate operation.
-type Op uint8
+// Aggregate is one result of a pane: a function of the column Input of
+// Row.Values, with its parameters. Input does not matter for count.
+type Aggregate struct {
+	Func   *Function
+	Input  int
+	Params []float64
+}
 
-// The operations. All but Count read one column of the rows; all but First and
-// Last need numbers there.
+// Function is a way of making one value of the rows of a pane. [Functions]
+// lists them.
+type Function struct {
+	Name   string
+	Doc    string // one sentence
+	Input  Input
+	Params []Param
+	Result Kind // Null: that of the input
+
+	state   reflect.Type // functions of one state, input and parameters share it
+	reads   bool         // the parameters are for reading the state only
+	ordered bool         // needs rows in order of time
+	column  func(operand) column
+	read    func(column, int32, *reading) Value
+}
+
+// Input is what a function takes of each row.
+type Input uint8
+
+// The inputs.
 const (
-	Count Op = iota
-	Sum
-	Avg
-	Min
-	Max
-	P50
-	P95
-	P99
-	First
-	Last
+	NoInput  Input = iota
+	Numbers        // finite, at most 1e300
+	Truths         // true or false
+	Anything       // null, a number, text or a truth value
 )
 
-// Ops are the names of the operations, indexed by Op.
-var Ops = [...]string{"count", "sum", "avg", "min", "max", "p50", "p95", "p99", "first", "last"}
-
-// String returns the name of the operation as it is written in rules.
-func (o Op) String() string { return Ops[o] }
-
-// Numeric reports whether the operation takes numbers only.
-func (o Op) Numeric() bool { return o >= Sum && o <= P99 }
-
-// Aggregate is one result of a pane: an operation over the column Input of
-// Row.Values. Count has no input.
-type Aggregate struct {
-	Op    Op
-	Input int
+// Param is a parameter that follows the input.
+type Param struct {
+	Name     string
+	Min, Max float64
+	Whole    bool
+	Many     bool    // one or more of it, ascending; up to 100
+	Optional bool    // Default if it is missing
+	Default  float64 // of an optional parameter
 }
 
-// maxNumber keeps sums of many values finite and inside what a sketch takes.
-const maxNumber = 1e300
-
-// cell is a piece of state of one group. Aggregates share cells: avg and sum
-// of one input, for example, or its percentiles.
-type cell struct {
-	op    Op  // Sum, Min, Max, P50 (a sketch), First, Last
-	input int // column of Row.Values
-	at    int // index in the group's numbers, texts or sketches
-}
-
-// layout says where in the state of a group each aggregate lives.
-type layout struct {
-	aggs     []Aggregate
-	cells    []cell
-	of       []int // aggregate to cell; -1 for Count
-	numbers  int   // float64s of a group
-	values   int   // stamped values of a group
-	sketches int   // sketches of a group
-}
-
-func newLayout(aggs []Aggregate) *layout {
-	l := &layout{aggs: aggs}
-	for _, a := range aggs {
-		l.of = append(l.of, l.cellFor(a))
+// Signature returns how the function is written in rules.
+func (f *Function) Signature() string {
+	var parts []string
+	switch f.Input {
+	case Numbers, Anything:
+		parts = append(parts, "x")
+	case Truths:
+		parts = append(parts, "condition")
 	}
-	return l
-}
-
-func (l *layout) cellFor(a Aggregate) int {
-	op := a.Op
-	switch op {
-	case Count:
-		return -1
-	case Avg:
-		op = Sum
-	case P95, P99:
-		op = P50
-	}
-	for i, c := range l.cells {
-		if c.op == op && c.input == a.Input {
-			return i
+	for _, p := range f.Params {
+		switch {
+		case p.Many:
+			parts = append(parts, p.Name, "…")
+		case p.Optional:
+			parts = append(parts, p.Name+" = "+strconv.FormatFloat(p.Default, 'g', -1, 64))
+		default:
+			parts = append(parts, p.Name)
 		}
 	}
-	c := cell{op: op, input: a.Input}
-	switch op {
-	case Sum:
-		c.at = l.numbers
-		l.numbers += 2 // the sum and its compensation
-	case Min, Max:
-		c.at = l.numbers
-		l.numbers++
-	case P50:
-		c.at = l.sketches
-		l.sketches++
-	case First, Last:
-		c.at = l.values
-		l.values++
-	}
-	l.cells = append(l.cells, c)
-	return len(l.cells) - 1
+	return f.Name + "(" + strings.Join(parts, ", ") + ")"
 }
 
-// check refuses a row before any of it is counted.
-func (l *layout) check(row *Row) error {
-	if row.Time < 0 || row.Time >= MaxTime {
-		return ErrTime
-	}
-	for i := range l.cells {
-		c := &l.cells[i]
-		if !c.op.Numeric() {
+// Check returns the parameters with the missing ones filled in, or what is
+// wrong with them.
+func (f *Function) Check(params []float64) ([]float64, error) {
+	var all []float64
+	for _, p := range f.Params {
+		n := 1
+		if p.Many {
+			n = len(params)
+		}
+		switch {
+		case len(params) == 0 && p.Optional:
+			all = append(all, p.Default)
 			continue
+		case len(params) == 0:
+			return nil, fmt.Errorf("%s needs %s, as in %s", f.Name, p.Name, f.Signature())
+		case n > 100:
+			return nil, fmt.Errorf("%s takes at most 100 %s", f.Name, p.Name)
 		}
-		if v := &row.Values[c.input]; v.Kind != Number || !(math.Abs(v.Num) <= maxNumber) {
-			return fmt.Errorf("%v of %v: %w", c.op, v.Any(), ErrNumber)
+		for i, v := range params[:n] {
+			switch {
+			case !(v >= p.Min && v <= p.Max):
+				return nil, fmt.Errorf("%s of %s is %v, it must be between %v and %v", p.Name, f.Name, v, p.Min, p.Max)
+			case p.Whole && v != math.Trunc(v):
+				return nil, fmt.Errorf("%s of %s is %v, it must be a whole number", p.Name, f.Name, v)
+			case i > 0 && v <= params[i-1]:
+				return nil, fmt.Errorf("%s of %s must ascend: %v follows %v", p.Name, f.Name, v, params[i-1])
+			}
 		}
+		all, params = append(all, params[:n]...), params[n:]
 	}
-	return nil
+	if len(params) > 0 {
+		return nil, fmt.Errorf("%s takes fewer parameters, as in %s", f.Name, f.Signature())
+	}
+	return all, nil
 }
 
-// stamped is a value with the time that it is from.
-type stamped struct {
-	Value
-	time event.Time
+// Lookup returns the function of a name.
+func Lookup(name string) (*Function, bool) {
+	i := slices.IndexFunc(Functions, func(f Function) bool { return f.Name == name })
+	if i < 0 {
+		return nil, false
+	}
+	return &Functions[i], true
 }
 
-// group is the state of one key in one pane. Its numbers, values and sketches
-// lie in the slabs of the pane.
-type group struct {
-	key    string
-	rows   uint64
-	offset uint64
-	epoch  uint64
+// operand is what the state of an aggregate needs to know.
+type operand struct {
+	input  int
+	params []float64
+	expire event.Time // 0: never
 }
 
-// update counts a row in; fresh says that it is the group's first.
-func (l *layout) update(row *Row, numbers []float64, values []stamped, sketches []*sketch, fresh bool) {
-	for i := range l.cells {
-		c := &l.cells[i]
-		v := &row.Values[c.input]
-		switch c.op {
-		case Sum:
-			if fresh {
-				numbers[c.at], numbers[c.at+1] = v.Num, 0
-				continue
-			}
-			old := numbers[c.at]
-			sum := old + v.Num
-			if math.Abs(old) >= math.Abs(v.Num) {
-				numbers[c.at+1] += (old - sum) + v.Num
-			} else {
-				numbers[c.at+1] += (v.Num - sum) + old
-			}
-			numbers[c.at] = sum
-		case Min:
-			if fresh || v.Num < numbers[c.at] {
-				numbers[c.at] = v.Num
-			}
-		case Max:
-			if fresh || v.Num > numbers[c.at] {
-				numbers[c.at] = v.Num
-			}
-		case P50:
-			sketches[c.at].add(v.Num)
-		case First:
-			if fresh || row.Time < values[c.at].time {
-				values[c.at] = stamped{v.keep(), row.Time}
-			}
-		case Last:
-			if fresh || row.Time >= values[c.at].time {
-				values[c.at] = stamped{v.keep(), row.Time}
-			}
-		}
+// reading is what a result may depend on besides the state. Values are held
+// until the end.
+type reading struct {
+	rows       uint64
+	start, end event.Time
+	params     []float64
+}
+
+// cell is the state of an aggregate in one pane of one key. Its zero value is
+// empty.
+type cell[C any] interface {
+	*C
+	add(o *operand, v *Value, t event.Time)
+	// merge adds the rows of another cell, which are not older.
+	merge(o *operand, later *C)
+	// clear empties the cell and may keep its memory.
+	clear()
+	appendState(b []byte) []byte
+	readState(o *operand, r *reader)
+}
+
+// carrier is a cell to which the row before the pane matters.
+type carrier[C any] interface {
+	// carry makes the cell one that knows the last row of from, and has none.
+	carry(from *C)
+}
+
+// column has the cells of one aggregate for all groups of a window.
+type column interface {
+	grow()
+	clear(g int32)
+	add(g int32, row *Row)
+	merge(g, later int32)
+	carry(g, from int32)
+	appendState(b []byte, g int32) []byte
+	readState(r *reader, g int32)
+}
+
+type cells[C any, P cell[C]] struct {
+	operand
+	cells []C
+}
+
+func (c *cells[C, P]) grow() {
+	var empty C
+	c.cells = append(c.cells, empty)
+}
+
+func (c *cells[C, P]) clear(g int32) { P(&c.cells[g]).clear() }
+
+func (c *cells[C, P]) add(g int32, row *Row) {
+	P(&c.cells[g]).add(&c.operand, &row.Values[c.input], row.Time)
+}
+
+func (c *cells[C, P]) merge(g, later int32) { P(&c.cells[g]).merge(&c.operand, &c.cells[later]) }
+
+func (c *cells[C, P]) carry(g, from int32) {
+	if to, ok := any(P(&c.cells[g])).(carrier[C]); ok {
+		to.carry(&c.cells[from])
 	}
 }
 
-// results appends one value for each aggregate.
-func (l *layout) results(dst []Value, rows uint64, numbers []float64, values []stamped, sketches []*sketch) []Value {
-	for i, a := range l.aggs {
-		if a.Op == Count {
-			dst = append(dst, Num(float64(rows)))
-			continue
-		}
-		at := l.cells[l.of[i]].at
-		switch a.Op {
-		case Sum:
-			dst = append(dst, Num(numbers[at]+numbers[at+1]))
-		case Avg:
-			dst = append(dst, Num((numbers[at]+numbers[at+1])/float64(rows)))
-		case Min, Max:
-			dst = append(dst, Num(numbers[at]))
-		case P50:
-			dst = append(dst, Num(sketches[at].percentile(50)))
-		case P95:
-			dst = append(dst, Num(sketches[at].percentile(95)))
-		case P99:
-			dst = append(dst, Num(sketches[at].percentile(99)))
-		case First, Last:
-			dst = append(dst, values[at].Value)
-		}
-	}
-	return dst
+func (c *cells[C, P]) appendState(b []byte, g int32) []byte { return P(&c.cells[g]).appendState(b) }
+func (c *cells[C, P]) readState(r *reader, g int32)         { P(&c.cells[g]).readState(&c.operand, r) }
+
+// define completes a function by the state that it is read from.
+func define[C any, P cell[C]](f Function, read func(P, *reading) Value) Function {
+	f.state = reflect.TypeFor[C]()
+	f.column = func(o operand) column { return &cells[C, P]{operand: o} }
+	f.read = func(c column, g int32, rd *reading) Value { return read(&c.(*cells[C, P]).cells[g], rd) }
+	_, f.ordered = any(P(new(C))).(carrier[C])
+	return f
 }

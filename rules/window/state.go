@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+
+	"holdfast/gateway/event"
 )
 
 var errDamaged = errors.New("window state is damaged")
@@ -13,6 +15,15 @@ func appendInt(b []byte, n int64) []byte   { return binary.AppendVarint(b, n) }
 
 func appendFloat(b []byte, f float64) []byte {
 	return binary.LittleEndian.AppendUint64(b, math.Float64bits(f))
+}
+
+func appendFixed(b []byte, n uint64) []byte { return binary.LittleEndian.AppendUint64(b, n) }
+
+func appendBool(b []byte, yes bool) []byte {
+	if yes {
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 func appendText(b []byte, s string) []byte {
@@ -85,14 +96,53 @@ func (r *reader) byte() byte {
 	return c
 }
 
-func (r *reader) float() float64 {
-	if len(r.b) < 8 {
+func (r *reader) bool() bool {
+	c := r.byte()
+	if c > 1 {
+		r.fail(errDamaged)
+	}
+	return c == 1
+}
+
+// take returns the next n bytes, nil if there are fewer.
+func (r *reader) take(n int) []byte {
+	if len(r.b) < n {
+		r.fail(errDamaged)
+		return nil
+	}
+	part := r.b[:n]
+	r.b = r.b[n:]
+	return part
+}
+
+func (r *reader) fixed() uint64 {
+	b := r.take(8)
+	if b == nil {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(b)
+}
+
+func (r *reader) float() float64 { return math.Float64frombits(r.fixed()) }
+
+// mark reads a watermark.
+func (r *reader) mark() event.Time {
+	t := event.Time(r.int())
+	if t < -MaxTime || t > maxMark {
 		r.fail(errDamaged)
 		return 0
 	}
-	f := math.Float64frombits(binary.LittleEndian.Uint64(r.b))
-	r.b = r.b[8:]
-	return f
+	return t
+}
+
+// time reads a time that a row can have.
+func (r *reader) time() event.Time {
+	t := event.Time(r.int())
+	if t < 0 || t >= MaxTime {
+		r.fail(errDamaged)
+		return 0
+	}
+	return t
 }
 
 func (r *reader) text() string {

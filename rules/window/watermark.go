@@ -25,13 +25,19 @@ const maxSilence = 1e18
 // Windows of event time: the watermark is the newest event time less Grace. If
 // no event has come for Idle of receive time, a tick at now moves it to the
 // newest event time plus the length of the silence, less Grace.
+//
+// Early results go by the clock of the gateway, also for windows of event time:
+// they are due at every multiple of Early since 1970 that has passed since the
+// last event or the last early results.
 type Watermark struct {
 	ByEventTime bool
 	Grace, Idle time.Duration
+	Early       time.Duration // 0: no early results
 
 	newest event.Time // greatest time of an event
 	last   event.Time // receive time of the last event
 	ticked event.Time // receive time only: the last tick that closed a pane
+	early  event.Time // receive time at which early results are due
 	any    bool       // there was an event
 }
 
@@ -104,13 +110,33 @@ func (m *Watermark) Next(due event.Time) event.Time {
 	return m.last + min(wait, maxSilence)
 }
 
+// NextEarly returns when early results are due; false if they never are. A tick
+// at or after that time gives them if [Window.Changed], and then has an effect.
+func (m *Watermark) NextEarly() (event.Time, bool) { return m.early, m.any && m.Early > 0 }
+
+// TakeEarly reports whether early results are due at now, and if so, when they
+// will be next. It is for each event, with its receive time, after Observe and
+// before the event is added, and for ticks as NextEarly says.
+func (m *Watermark) TakeEarly(now event.Time) bool {
+	if m.Early <= 0 || now < 0 || now >= MaxTime {
+		return false
+	}
+	every := event.Time(m.Early)
+	next := now - now%every + every
+	due := m.early > 0 && now >= m.early
+	if due || m.early == 0 || m.early > next { // greater: the clock stepped back
+		m.early = next
+	}
+	return due
+}
+
 // AppendState appends the state to b.
 func (m *Watermark) AppendState(b []byte) []byte {
 	if !m.any {
 		return append(b, 0)
 	}
 	b = append(b, 1)
-	for _, t := range []event.Time{m.newest, m.last, m.ticked} {
+	for _, t := range []event.Time{m.newest, m.last, m.ticked, m.early} {
 		b = appendInt(b, int64(t))
 	}
 	return b
@@ -119,10 +145,12 @@ func (m *Watermark) AppendState(b []byte) []byte {
 // RestoreState takes up what AppendState wrote and returns the rest of b.
 func (m *Watermark) RestoreState(b []byte) ([]byte, error) {
 	r := &reader{b: b}
-	m.newest, m.last, m.ticked, m.any = 0, 0, 0, false
-	if r.byte() != 0 {
-		m.newest, m.last, m.ticked = event.Time(r.int()), event.Time(r.int()), event.Time(r.int())
-		m.any = r.err == nil
+	m.newest, m.last, m.ticked, m.early, m.any = 0, 0, 0, 0, false
+	if r.bool() {
+		newest, last, ticked, early := r.time(), r.time(), r.time(), r.time()
+		if r.err == nil {
+			m.newest, m.last, m.ticked, m.early, m.any = newest, last, ticked, early, true
+		}
 	}
 	return r.b, r.err
 }

@@ -113,3 +113,38 @@ func TestNextIsTheFirstTickWithEffect(t *testing.T) {
 		}
 	}
 }
+
+func TestEarlyResultsGoByTheClock(t *testing.T) {
+	m := &Watermark{ByEventTime: true, Early: 10 * time.Second}
+	take := func(now event.Time, want bool) {
+		t.Helper()
+		if got := m.TakeEarly(now * second); got != want {
+			t.Errorf("at %d s: got %v, want %v", now, got, want)
+		}
+	}
+	if _, ok := m.NextEarly(); ok {
+		t.Error("early results are due before there was an event")
+	}
+	m.Observe(5*second, 101*second)
+	take(101, false)
+	if at, ok := m.NextEarly(); !ok || at != 110*second {
+		t.Errorf("next at %v, %v, want 110 s", at, ok)
+	}
+	take(109, false)
+	take(110, true)
+	take(111, false)
+	take(145, true)
+	take(149, false)
+	restored := &Watermark{ByEventTime: true, Early: 10 * time.Second}
+	if rest, err := restored.RestoreState(m.AppendState(nil)); err != nil || len(rest) > 0 {
+		t.Fatal(err)
+	}
+	if at, ok := restored.NextEarly(); !ok || at != 150*second {
+		t.Errorf("restored: next at %v, %v, want 150 s", at, ok)
+	}
+	take(50, false) // the clock stepped back
+	take(61, true)
+	if (&Watermark{}).TakeEarly(100 * second) {
+		t.Error("early results without being asked for")
+	}
+}

@@ -18,11 +18,13 @@ type Cursor struct {
 	Gateway, Stream string
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced by every Append
+	changed chan struct{} // closed and replaced by every Append and End
 	events  []event.Event
+	taken   []bool // by retention, and not committed
 	pos     int
-	from    int // where the last batch began
-	last    int // its size, 0 once it was committed
+	ahead   int // where Next goes on
+	done    int // the end of the last Commit
+	ended   bool
 	booked  forward.Outcome
 	commits int
 	fail    error
@@ -42,16 +44,51 @@ func (c *Cursor) Append(events ...event.Event) {
 	for _, e := range events {
 		e.Epoch, e.Offset = 0xfeed, uint64(len(c.events)+1)
 		c.events = append(c.events, e)
+		c.taken = append(c.taken, false)
 	}
+	c.wake()
+}
+
+func (c *Cursor) wake() {
 	close(c.changed)
 	c.changed = make(chan struct{})
+}
+
+// End has Next return [forward.ErrEnd] once all events are handed out.
+func (c *Cursor) End() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	c.wake()
 }
 
 // Skip moves the position forward by n events, as retention does.
 func (c *Cursor) Skip(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pos = min(c.pos+n, len(c.events))
+	for end := min(c.pos+n, len(c.events)); c.pos < end; c.pos++ {
+		c.taken[c.pos] = true
+	}
+}
+
+// Taken returns how many events retention took that nobody has committed.
+func (c *Cursor) Taken() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.taken {
+		if t {
+			n++
+		}
+	}
+	return n
+}
+
+// Rewind has the next user of the cursor begin behind what is committed, as a
+// restart does.
+func (c *Cursor) Rewind() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead, c.done = c.pos, c.pos
 }
 
 // Fail makes every following Next and Commit return err; nil ends that.
@@ -62,19 +99,22 @@ func (c *Cursor) Fail(err error) {
 }
 
 // Next returns events as [forward.Cursor] promises.
-func (c *Cursor) Next(ctx context.Context, l forward.Limits) (forward.Batch, error) {
+func (c *Cursor) Next(ctx context.Context, l forward.Limits) (forward.Span, error) {
 	var linger <-chan time.Time
 	for {
 		c.mu.Lock()
 		n, full := c.fit(l)
 		changed, err := c.changed, c.fail
-		if err == nil && n > 0 && (full || l.Linger <= 0) {
+		if err == nil && n == 0 && c.ended {
+			err = forward.ErrEnd
+		}
+		if err == nil && n > 0 && (full || c.ended || l.Linger <= 0) {
 			defer c.mu.Unlock()
-			return c.batch(n), nil
+			return c.span(n), nil
 		}
 		c.mu.Unlock()
 		if err != nil {
-			return forward.Batch{}, err
+			return forward.Span{}, err
 		}
 		if n > 0 && linger == nil {
 			t := time.NewTimer(l.Linger)
@@ -83,7 +123,7 @@ func (c *Cursor) Next(ctx context.Context, l forward.Limits) (forward.Batch, err
 		}
 		select {
 		case <-ctx.Done():
-			return forward.Batch{}, ctx.Err()
+			return forward.Span{}, ctx.Err()
 		case <-changed:
 		case <-linger:
 			l.Linger = 0
@@ -92,8 +132,9 @@ func (c *Cursor) Next(ctx context.Context, l forward.Limits) (forward.Batch, err
 }
 
 func (c *Cursor) fit(l forward.Limits) (n int, full bool) {
+	c.ahead = max(c.ahead, c.pos)
 	size := 0
-	for i := c.pos; i < len(c.events); i++ {
+	for i := c.ahead; i < len(c.events); i++ {
 		size += c.events[i].Size()
 		if n > 0 && (l.Events > 0 && n >= l.Events || l.Bytes > 0 && size > l.Bytes) {
 			return n, true
@@ -103,16 +144,17 @@ func (c *Cursor) fit(l forward.Limits) (n int, full bool) {
 	return n, l.Events > 0 && n >= l.Events
 }
 
-func (c *Cursor) batch(n int) forward.Batch {
-	c.from, c.last = c.pos, n
-	return forward.Batch{
-		Gateway: c.Gateway, Stream: c.Stream,
-		Events: slices.Clone(c.events[c.pos : c.pos+n]),
+func (c *Cursor) span(n int) forward.Span {
+	from := c.ahead
+	c.ahead += n
+	return forward.Span{
+		Batch: forward.Batch{Gateway: c.Gateway, Stream: c.Stream, Events: slices.Clone(c.events[from:c.ahead])},
+		From:  uint64(from + 1), To: uint64(c.ahead + 1),
 	}
 }
 
 // Commit moves the position and books the outcome, which must add up.
-func (c *Cursor) Commit(ctx context.Context, n int, o forward.Outcome) error {
+func (c *Cursor) Commit(ctx context.Context, from, to uint64, o forward.Outcome) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -120,16 +162,27 @@ func (c *Cursor) Commit(ctx context.Context, n int, o forward.Outcome) error {
 		return c.fail
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case n < 1 || n > c.last:
-		return errors.New("sinktest: commit beyond the last batch")
-	case o.Delivered+o.Filtered+len(o.Dead) != n:
+	case to <= from || int(to) > c.ahead+1:
+		return errors.New("sinktest: commit of what was not handed out")
+	case int(from) <= c.done:
+		return errors.New("sinktest: commit of what is committed")
+	case o.Delivered+o.Filtered+o.Damaged+len(o.Dead) != int(to-from):
 		return errors.New("sinktest: the outcome does not add up to the events passed")
 	}
-	c.pos = max(c.pos, c.from+n)
-	c.last = 0
+	for i := c.done; i < int(from)-1; i++ {
+		if !c.taken[i] {
+			return errors.New("sinktest: commit behind a hole")
+		}
+	}
+	for i := from - 1; i < to-1; i++ {
+		c.taken[i] = false
+	}
+	c.done = int(to) - 1
+	c.pos = max(c.pos, c.done)
 	c.commits++
 	c.booked.Delivered += o.Delivered
 	c.booked.Filtered += o.Filtered
+	c.booked.Damaged += o.Damaged
 	c.booked.Dead = append(c.booked.Dead, o.Dead...)
 	return nil
 }

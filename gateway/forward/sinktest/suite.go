@@ -3,6 +3,7 @@ package sinktest
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ type Target struct {
 	Received func() []Item // what the far side has accepted, oldest first
 	Fail     func(on bool) // the far side is out of order for a while
 	Hang     func(on bool) // the far side takes batches and does not answer
+	Requests int           // calls of Send that may be under way at a time; 0 means 1
 }
 
 // Soon is how long a sink may take to return after ctx has ended.
@@ -38,6 +40,37 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 			t.Fatalf("Close: %v", err)
 		}
 		arrived(t, far, 1, 54)
+	})
+
+	t.Run("several batches may be under way at a time", func(t *testing.T) {
+		far := open(t)
+		if far.Requests < 2 {
+			t.Skip("this sink takes one batch at a time")
+		}
+		defer func() { _ = far.Sink.Close() }()
+		var sending sync.WaitGroup
+		for i := range far.Requests {
+			sending.Go(func() {
+				for k := range 5 {
+					if err := far.Sink.Send(t.Context(), batch(uint64(i*1000+k*100+1), 100)); err != nil {
+						t.Errorf("Send: %v", err)
+					}
+				}
+			})
+		}
+		sending.Wait()
+		arrivals := map[string]int{}
+		for _, i := range far.Received() {
+			arrivals[i.ID]++
+		}
+		if len(arrivals) != far.Requests*500 {
+			t.Errorf("%d different events arrived, want %d", len(arrivals), far.Requests*500)
+		}
+		for id, n := range arrivals {
+			if n != 1 {
+				t.Errorf("%s arrived %d times", id, n)
+			}
+		}
 	})
 
 	t.Run("nil means that the far side has the batch already", func(t *testing.T) {

@@ -165,7 +165,7 @@ func TestSink(t *testing.T) {
 				sinktest.Run(t, func(t *testing.T) sinktest.Target {
 					f := newFar(t)
 					s := open(t, fmt.Sprintf("url: %s\nformat: %s\ncompression: %s\n", f.URL, format, compression))
-					return sinktest.Target{Sink: s, Received: f.Received, Fail: f.Fail, Hang: f.Hang}
+					return sinktest.Target{Sink: s, Received: f.Received, Fail: f.Fail, Hang: f.Hang, Requests: httpsink.Kind.Requests}
 				})
 			})
 		}
@@ -482,25 +482,58 @@ func TestUnreachableFarSidesAreTemporaryAndNamed(t *testing.T) {
 	}
 }
 
-func TestAForwarderDeliversEverythingThroughHTTP(t *testing.T) {
-	f := newFar(t)
-	cur := sinktest.NewCursor("gw-1", "events")
-	cur.Append(sinktest.Events(1, 5000)...)
-	fw := forward.New(cur, open(t, "url: "+f.URL), forward.Options{Name: "cloud"})
-	for cur.Pending() > 0 {
-		if _, err := fw.Step(t.Context()); err != nil {
+func TestAForwarderDeliversEverythingThroughHTTPInOrderPerKey(t *testing.T) {
+	for _, requests := range []int{1, 4} {
+		f := newFar(t)
+		cur := sinktest.NewCursor("gw-1", "events")
+		cur.Append(sinktest.Events(1, 5000)...)
+		cur.End()
+		o := forward.Options{Name: "cloud", Requests: requests, Limits: forward.Limits{Events: 100}}
+		if err := forward.New(cur, open(t, "url: "+f.URL), o).Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		got, want := map[string][]string{}, map[string][]string{}
+		for _, i := range f.Received() {
+			got[i.Key] = append(got[i.Key], i.ID)
+		}
+		for _, e := range sinktest.Events(1, 5000) {
+			want[e.OrderingKey()] = append(want[e.OrderingKey()], e.ID("gw-1", "events").String())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("with %d requests (-want +got):\n%s", requests, diff)
+		}
 	}
-	var got, want []string
-	for _, i := range f.Received() {
-		got = append(got, i.ID)
+}
+
+func TestABatchWithGapsHasAnIdempotencyKeyOfItsOwn(t *testing.T) {
+	keys := make(chan string, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		keys <- r.Header.Get("Idempotency-Key")
+	}))
+	defer srv.Close()
+	sink := open(t, "url: "+srv.URL)
+	key := func(offsets ...uint64) string {
+		b := forward.Batch{Gateway: "g", Stream: "s"}
+		for _, o := range offsets {
+			b.Events = append(b.Events, event.Event{Epoch: 7, Offset: o})
+		}
+		if err := sink.Send(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		return <-keys
 	}
-	for _, e := range sinktest.Events(1, 5000) {
-		want = append(want, e.ID("gw-1", "events").String())
+	if key(3, 4, 5) != "g/0000000000000007/s/3-5" {
+		t.Errorf("without gaps the key is %s", key(3, 4, 5))
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	seen := map[string]bool{}
+	for _, k := range []string{key(3, 4, 5, 9), key(3, 4, 6, 9), key(3, 9), key(3, 4, 5, 6, 9)} {
+		if !strings.HasPrefix(k, "g/0000000000000007/s/3-9-") || seen[k] {
+			t.Errorf("key %s among %v", k, seen)
+		}
+		seen[k] = true
+	}
+	if k := key(3, 4, 6, 9); !seen[k] {
+		t.Errorf("sent again, a batch has the new key %s", k)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,8 @@ tls:
   cert: /etc/holdfast/gateway.pem
   key: /etc/holdfast/gateway.key
 `,
-	New: New,
+	New:      New,
+	Requests: 4,
 }
 
 type settings struct {
@@ -59,12 +61,37 @@ type Sink struct {
 	header http.Header
 	client *http.Client
 	format forward.Format
+	pack   string
 
+	unanswered atomic.Bool // the last request got no answer
+	closed     atomic.Bool
+
+	mu    sync.Mutex
+	spare []*packer // not in use; as many as requests were ever under way
+}
+
+// packer makes the body of one request at a time.
+type packer struct {
 	encoder    forward.Encoder
 	compressor compressor
 	plain      []byte // the batch encoded, reused
-	unanswered bool   // the last request got no answer
-	closed     atomic.Bool
+}
+
+func (s *Sink) packer() *packer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.spare); n > 0 {
+		p := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return p
+	}
+	return &packer{compressor: newCompressor(s.pack)}
+}
+
+func (s *Sink) putBack(p *packer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare = append(s.spare, p)
 }
 
 // New reads the settings of one destination. It touches neither network nor
@@ -94,7 +121,7 @@ func New(s *config.Section) (forward.Sink, error) {
 				TLSClientConfig:     set.TLS.config(u.Hostname()),
 				TLSHandshakeTimeout: 10 * time.Second,
 				Protocols:           protocols(),
-				MaxIdleConnsPerHost: 1,
+				MaxIdleConnsPerHost: maxIdle,
 				IdleConnTimeout:     90 * time.Second,
 				WriteBufferSize:     64 << 10,
 				DisableCompression:  true, // of answers, which are only read in part
@@ -103,12 +130,16 @@ func New(s *config.Section) (forward.Sink, error) {
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		compressor: newCompressor(set.Compression),
+		pack: set.Compression,
 	}, nil
 }
 
-// protocols is HTTP/1.1 alone: with one request at a time HTTP/2 gains nothing,
-// and it hides why a connection failed.
+// maxIdle is more than the requests that are ever under way: each keeps its
+// connection.
+const maxIdle = 64
+
+// protocols is HTTP/1.1 alone: with a few requests at a time HTTP/2 gains
+// nothing, and it hides why a connection failed.
 func protocols() *http.Protocols {
 	var p http.Protocols
 	p.SetHTTP1(true)
@@ -214,28 +245,31 @@ func shown(u *url.URL) string {
 	return v.String()
 }
 
-// Send posts one batch. It returns nil after an answer of 2xx.
+// Send posts one batch. It returns nil after an answer of 2xx. Several may be
+// under way at a time.
 func (s *Sink) Send(ctx context.Context, b forward.Batch) error {
 	if s.closed.Load() {
 		return errors.New("http sink: send after close")
 	}
-	s.plain = s.encoder.AppendBatch(trim(s.plain), s.format, &b)
-	packed, err := s.compressor.compress(s.plain)
+	pack := s.packer()
+	defer s.putBack(pack)
+	pack.plain = pack.encoder.AppendBatch(trim(pack.plain), s.format, &b)
+	packed, err := pack.compressor.compress(pack.plain)
 	if err != nil {
 		return fmt.Errorf("compress a batch: %w", err)
 	}
 	p := &payload{data: packed}
-	defer p.release()
+	defer p.release() // before the memory is used again
 
 	key := idempotencyKey(&b)
 	resp, reused, err := s.post(ctx, p, key)
-	s.unanswered = err != nil
+	s.unanswered.Store(err != nil)
 	if err != nil && reused && ctx.Err() == nil {
 		// A far side may drop a kept connection at any time. That is no news
 		// as long as a fresh one works.
 		s.client.CloseIdleConnections()
 		resp, _, err = s.post(ctx, p, key)
-		s.unanswered = err != nil
+		s.unanswered.Store(err != nil)
 	}
 	if err != nil {
 		return s.unreachable(ctx, err)
@@ -259,7 +293,7 @@ func (s *Sink) post(ctx context.Context, p *payload, key []string) (resp *http.R
 	req.Host = s.host
 	req.Header = s.header.Clone()
 	req.Header["Idempotency-Key"] = key
-	if s.unanswered {
+	if s.unanswered.Load() {
 		// A far side that refuses a request from its headers may close while
 		// the body is being sent, and its answer, such as 413, is lost. Asking
 		// first costs a round trip and gets that answer.
@@ -270,16 +304,26 @@ func (s *Sink) post(ctx context.Context, p *payload, key []string) (resp *http.R
 }
 
 // idempotencyKey returns the identity of the first event and the offset of the
-// last, so that a batch sent again is known by it. A batch of replayed events
-// has none: a far side that knew the first sending would ignore it.
+// last, so that a batch sent again is known by it; if there are gaps between
+// them, also a hash of all offsets, for then other events may lie between the
+// same two. A batch of replayed events has none: a far side that knew the
+// first sending would ignore it.
 func idempotencyKey(b *forward.Batch) []string {
 	if b.Replay {
 		return nil
 	}
 	first, last := &b.Events[0], &b.Events[len(b.Events)-1]
-	key := fmt.Sprintf("%s-%d", first.ID(url.PathEscape(b.Gateway), url.PathEscape(b.Stream)), last.Offset)
+	id := first.ID(url.PathEscape(b.Gateway), url.PathEscape(b.Stream))
+	key := fmt.Sprintf("%s-%d", id, last.Offset)
 	if last.Epoch != first.Epoch {
-		key = fmt.Sprintf("%s-%016x/%d", first.ID(url.PathEscape(b.Gateway), url.PathEscape(b.Stream)), last.Epoch, last.Offset)
+		key = fmt.Sprintf("%s-%016x/%d", id, last.Epoch, last.Offset)
+	}
+	if last.Offset-first.Offset >= uint64(len(b.Events)) {
+		h := uint64(14695981039346656037) // FNV-1a over whole offsets
+		for i := range b.Events {
+			h = (h ^ b.Events[i].Offset) * 1099511628211
+		}
+		key = fmt.Sprintf("%s-%016x", key, h)
 	}
 	return []string{key}
 }

@@ -1,0 +1,187 @@
+package broker
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+
+	"holdfast/gateway/event"
+)
+
+// retainedSet are the retained messages: the newest event with the flag of each
+// topic. They are in memory, and on disk as something that follows from the
+// log: which of them has changed is written once a second, with the offset up
+// to which that holds, and the rest of the log is looked through at start. So
+// a message is as durable as its event, and costs the commit nothing.
+type retainedSet struct {
+	b  *Broker
+	mu sync.Mutex
+	of map[string]*keptMessage
+	// changed are the topics to be written.
+	changed map[string]struct{}
+}
+
+type keptMessage struct {
+	event event.Event
+	feed  *Feed // nil if it is in no stream
+}
+
+// keep notes an event with the flag, or with an empty payload forgets the one
+// of its topic [MQTT-3.3.1-6], [MQTT-3.3.1-7].
+func (r *retainedSet) keep(f *Feed, e *event.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(e.Payload) == 0 {
+		if _, ok := r.of[e.Topic]; !ok {
+			return
+		}
+		delete(r.of, e.Topic)
+	} else {
+		m := &keptMessage{event: *e, feed: f}
+		// The event's memory is that of a whole batch.
+		m.event.Topic = strings.Clone(e.Topic)
+		m.event.Payload = slices.Clone(e.Payload)
+		r.of[m.event.Topic] = m
+	}
+	if f != nil {
+		r.changed[e.Topic] = struct{}{}
+	}
+}
+
+// message returns the retained message of a topic if it is still the one of
+// that offset.
+func (r *retainedSet) message(topic string, offset uint64) *message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.of[topic]
+	if m == nil || m.event.Offset != offset {
+		return nil
+	}
+	return &message{f: m.feed, e: &m.event, late: true, kept: true}
+}
+
+// matching returns the topics with a retained message that a filter matches,
+// in their order.
+func (r *retainedSet) matching(filter string) (topics []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !strings.ContainsAny(filter, "+#") {
+		if _, ok := r.of[filter]; ok {
+			topics = []string{filter}
+		}
+		return topics
+	}
+	for topic := range r.of {
+		if event.Match(filter, topic) {
+			topics = append(topics, topic)
+		}
+	}
+	slices.Sort(topics)
+	return topics
+}
+
+func (r *retainedSet) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.of)
+}
+
+// debt is a retained message that a new subscription is to be given.
+type debt struct {
+	topic string
+	sub   *subscription
+}
+
+// owe gives new subscriptions the retained messages that they match, now as
+// far as there is room, the rest as room comes.
+func (o *outbox) owe(subs []*subscription) {
+	var debts []debt
+	for _, sub := range subs {
+		for _, topic := range o.b.retained.matching(sub.filter) {
+			debts = append(debts, debt{topic, sub})
+		}
+	}
+	if len(debts) == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.debts = append(o.debts, debts...)
+	if o.ready() {
+		o.pay()
+	}
+	o.b.pull(o)
+}
+
+func (o *outbox) owes() bool { return len(o.debts) > 0 && o.window.grounded() == nil }
+
+// pay sends what is owed as far as there is room. A message is the one that the
+// topic has now: under the lock, a newer one can only come behind it.
+func (o *outbox) pay() {
+	for len(o.debts) > 0 && o.ready() {
+		d := o.debts[0]
+		o.debts = o.debts[1:]
+		r := &o.b.retained
+		r.mu.Lock()
+		kept := r.of[d.topic]
+		r.mu.Unlock()
+		if kept == nil || !o.s.rights(o.b).maySubscribe(d.topic) {
+			continue
+		}
+		m := &message{f: kept.feed, e: &kept.event, late: true, kept: true}
+		if _, live := o.b.remaining(m.e); !live {
+			continue
+		}
+		mt := match{qos: d.sub.qos(), retain: true}
+		if d.sub.id > 0 {
+			mt.ids = []int{d.sub.id}
+		}
+		if qos := min(m.e.QoS, mt.qos); qos == 0 {
+			o.c.publish(o.delivery(m, 0, &mt))
+		} else {
+			o.deliver(m, qos, &mt, nil)
+		}
+	}
+	if len(o.debts) == 0 {
+		o.debts = nil
+	}
+}
+
+// expire forgets those whose time has come.
+func (r *retainedSet) expire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for topic, m := range r.of {
+		if m.event.Properties == nil || !m.event.Properties.HasExpiry {
+			continue
+		}
+		if _, live := r.b.remaining(&m.event); !live {
+			delete(r.of, topic)
+			if m.feed != nil {
+				r.changed[topic] = struct{}{}
+			}
+		}
+	}
+}
+
+// retainedRecord is how a retained message is kept.
+type retainedRecord struct {
+	Stream string      `json:"stream"`
+	Event  event.Event `json:"event"`
+}
+
+func (m *keptMessage) record() []byte {
+	b, _ := json.Marshal(retainedRecord{m.feed.name, m.event}) // of plain types
+	return b
+}
+
+// restore reads one.
+func (r *retainedSet) restore(topic string, value []byte) error {
+	var rec retainedRecord
+	if err := json.Unmarshal(value, &rec); err != nil {
+		return err
+	}
+	r.of[topic] = &keptMessage{event: rec.Event, feed: r.b.feed(rec.Stream)}
+	return nil
+}

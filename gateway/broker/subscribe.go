@@ -1,0 +1,243 @@
+package broker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// request is a SUBSCRIBE or UNSUBSCRIBE.
+type request struct {
+	id      uint16
+	subID   int
+	filters []string
+	options []byte // of a SUBSCRIBE, one for each filter
+}
+
+// parseRequest takes a SUBSCRIBE or UNSUBSCRIBE apart that checkSubscribe has
+// found to be right.
+func parseRequest(kind byte, body []byte, v5 bool) (r request, err error) {
+	r.id, body = binary.BigEndian.Uint16(body), body[2:]
+	if v5 {
+		props, rest, err := cutProperties(body)
+		if err != nil {
+			return r, err
+		}
+		body = rest
+		for len(props) > 0 {
+			id := props[0]
+			props = props[1:]
+			switch id {
+			case propSubscriptionID:
+				r.subID, props, _ = cutVarint(props)
+			default: // a user property, of two strings
+				props = skipText(skipText(props))
+			}
+		}
+	}
+	for len(body) > 0 {
+		n := 2 + int(binary.BigEndian.Uint16(body))
+		r.filters = append(r.filters, string(body[2:n]))
+		body = body[n:]
+		if kind == typeSubscribe {
+			r.options = append(r.options, body[0])
+			body = body[1:]
+		}
+	}
+	return r, nil
+}
+
+func skipText(b []byte) []byte {
+	if len(b) < 2 || len(b) < 2+int(binary.BigEndian.Uint16(b)) {
+		return nil
+	}
+	return b[2+int(binary.BigEndian.Uint16(b)):]
+}
+
+// subscribe grants subscriptions. They are on disk, if the session lasts,
+// before SUBACK says so; retained messages come behind it.
+func (c *conn) subscribe(r request) error {
+	s, b := c.session, c.b
+	codes := make([]byte, len(r.filters))
+	var fresh []*subscription
+	rights := s.rights(b)
+	b.route.Lock()
+	for i, filter := range r.filters {
+		if !rights.maySubscribe(filter) {
+			b.say("mqtt subscription refused", c.name(), fmt.Errorf("user %q may not subscribe to %s", c.who.user, filter))
+			if codes[i] = codeNotAuthorized; !c.v5 {
+				codes[i] = codeUnspecified
+			}
+			continue
+		}
+		if s.out.fullOf(filter, b.limits.Subscriptions) {
+			b.say("mqtt subscription refused", c.name(), fmt.Errorf("it would be more than %d", b.limits.Subscriptions))
+			if codes[i] = codeQuota; !c.v5 {
+				codes[i] = codeUnspecified
+			}
+			continue
+		}
+		o := r.options[i]
+		codes[i] = o & 3
+		sub := &subscription{filter: filter, options: o & 0x0f, id: r.subID}
+		existed := s.out.subscribe(sub)
+		handling := o >> 4 & 3
+		if !isShared(filter) && (handling == 0 || handling == 1 && !existed) { // [MQTT-3.3.1-10], [MQTT-3.3.1-11]
+			fresh = append(fresh, sub)
+		}
+	}
+	b.route.changed()
+	b.route.Unlock()
+	if err := b.keeper.tell(s); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	ack := binary.BigEndian.AppendUint16(nil, r.id)
+	if c.v5 {
+		ack = append(ack, 0)
+	}
+	ack = append(ack, codes...)
+	c.queue(append(appendVarint([]byte{typeSuback << 4}, len(ack)), ack...))
+	s.out.owe(fresh)
+	return nil
+}
+
+// unsubscribe ends subscriptions.
+func (c *conn) unsubscribe(r request) error {
+	s, b := c.session, c.b
+	ack := binary.BigEndian.AppendUint16(nil, r.id)
+	if c.v5 {
+		ack = append(ack, 0)
+	}
+	b.route.Lock()
+	for _, filter := range r.filters {
+		code := byte(codeSuccess)
+		if !s.out.unsubscribe(filter) {
+			code = codeNoSubscription
+		}
+		if c.v5 {
+			ack = append(ack, code)
+		}
+	}
+	b.route.changed()
+	b.route.Unlock()
+	if err := b.keeper.tell(s); err != nil {
+		return fmt.Errorf("unsubscribe: %w", err)
+	}
+	c.queue(append(appendVarint([]byte{typeUnsuback << 4}, len(ack)), ack...))
+	return nil
+}
+
+const (
+	typeSuback         = 9
+	typeUnsuback       = 11
+	codeNoSubscription = 0x11
+)
+
+// subscribe adds a subscription, or replaces the one with its filter. The
+// caller holds the lock of routing.
+func (o *outbox) subscribe(sub *subscription) (existed bool) {
+	o.mu.Lock()
+	old, existed := o.subs[sub.filter]
+	if existed {
+		sub.since = old.since
+	} else {
+		sub.since = o.b.positions()
+		atomic.AddInt64(&o.b.server.Info.Subscriptions, 1)
+	}
+	if o.subs == nil {
+		o.subs = make(map[string]*subscription)
+	}
+	o.subs[sub.filter] = sub
+	o.refilter()
+	o.mu.Unlock()
+	for _, f := range treeFilters(sub.filter) {
+		o.b.server.Topics.Subscribe(o.s.id, packets.Subscription{Filter: f})
+	}
+	if isShared(sub.filter) {
+		o.b.share(o, sub)
+	}
+	return existed
+}
+
+// fullOf reports whether there are so many subscriptions that one with this
+// filter would be one too many.
+func (o *outbox) fullOf(filter string, most int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, existed := o.subs[filter]
+	return !existed && len(o.subs) >= most
+}
+
+// unsubscribe removes one; false if there was none. The caller holds the lock
+// of routing.
+func (o *outbox) unsubscribe(filter string) bool {
+	o.mu.Lock()
+	_, ok := o.subs[filter]
+	delete(o.subs, filter)
+	o.refilter()
+	keep := map[string]bool{}
+	if len(treeFilters(filter)) > 1 {
+		for other := range o.subs {
+			for _, f := range treeFilters(other) {
+				keep[f] = true
+			}
+		}
+	} else if strings.HasSuffix(filter, "+") {
+		_, keep[filter] = o.subs[filter+"/#"]
+	}
+	o.mu.Unlock()
+	if !ok {
+		return false
+	}
+	atomic.AddInt64(&o.b.server.Info.Subscriptions, -1)
+	for _, f := range treeFilters(filter) {
+		if !keep[f] {
+			o.b.server.Topics.Unsubscribe(f, o.s.id)
+		}
+	}
+	if isShared(filter) {
+		o.b.unshare(o, filter)
+	}
+	return true
+}
+
+// unsubscribeAll removes all. The caller holds the lock of routing.
+func (o *outbox) unsubscribeAll() {
+	o.mu.Lock()
+	filters := make([]string, 0, len(o.subs))
+	for f := range o.subs {
+		filters = append(filters, f)
+	}
+	o.mu.Unlock()
+	for _, f := range filters {
+		o.unsubscribe(f)
+	}
+	if len(filters) > 0 {
+		o.b.route.changed()
+	}
+}
+
+// treeFilters are the entries of mochi's tree that find a subscription: it
+// does not know that +/# matches the level above as well (MQTT 5, 4.7.1.2).
+func treeFilters(filter string) []string {
+	if (filter == "+/#" || strings.HasSuffix(filter, "/+/#")) && !isShared(filter) {
+		return []string{filter, filter[:len(filter)-2]}
+	}
+	return []string{filter}
+}
+
+// refilter tells scanners what the subscriptions are. The caller holds o.mu.
+func (o *outbox) refilter() {
+	filters := make([]string, 0, len(o.subs))
+	for f := range o.subs {
+		if !isShared(f) {
+			filters = append(filters, f)
+		}
+	}
+	o.filters.Store(&filters)
+	o.changes++
+	o.dirty = true
+}

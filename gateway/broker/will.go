@@ -1,0 +1,98 @@
+package broker
+
+import (
+	"fmt"
+	"time"
+
+	"holdfast/gateway/event"
+)
+
+// will is the message that a client leaves for the case that it vanishes.
+type will struct {
+	event event.Event
+	delay time.Duration
+}
+
+// cancelWill stops a will that waits and returns what would publish it.
+func (s *session) cancelWill() (publish func()) {
+	if s.will != nil && s.will.Stop() {
+		publish = s.willNow
+	}
+	s.will, s.willNow = nil, nil
+	return publish
+}
+
+// leaveWill publishes a will, now or after a delay unless the client comes
+// back before.
+func (b *Broker) leaveWill(s *session, w *will, delay time.Duration) {
+	if delay == 0 {
+		b.publishWill(s, w)
+		return
+	}
+	b.waitWill(s, w, delay)
+}
+
+// waitWill publishes a will after a delay unless the client comes back before.
+func (b *Broker) waitWill(s *session, w *will, delay time.Duration) {
+	publish := func() {
+		b.publishWill(s, w)
+		if !s.out.outlasts() { // it was there for its will only
+			b.endSession(s)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == nil && !s.banned { // otherwise the client is back already, or its user gone
+		s.willNow = publish
+		s.will = time.AfterFunc(delay, publish)
+	}
+}
+
+// publishWill publishes a will. Whether the client may do so is looked at when
+// it happens. It is on disk as the session's until it is there as an event.
+func (b *Broker) publishWill(s *session, w *will) {
+	if !b.enterIntake() {
+		return // at shutdown the server goes, not the clients
+	}
+	defer b.leaveIntake()
+	s.mu.Lock()
+	banned := s.banned
+	s.mu.Unlock()
+	if banned || !s.rights(b).mayPublish(w.event.Topic) {
+		b.count.refused.Add(1)
+		b.say("mqtt will refused", s.id, fmt.Errorf("user %q may not publish to %s any more", s.user, w.event.Topic))
+		return
+	}
+	e := w.event
+	e.Received = event.At(time.Now())
+	done := func(err error) {
+		if err != nil {
+			b.log.Warn("mqtt will lost", "client", s.id, "err", err)
+			return
+		}
+		s.willDone(b, w)
+	}
+	b.countReceived(1)
+	if err := b.opt.Emit(Batch{Client: s.id, Events: []event.Event{e}}, done); err != nil {
+		done(err)
+	}
+}
+
+// willDone forgets a will that is published or is not to be. It does not wait.
+func (s *session) willDone(b *Broker, w *will) {
+	o := &s.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s.lastWill != w {
+		return
+	}
+	s.lastWill = nil
+	switch {
+	case !o.stored:
+	case o.over || !o.lasts:
+		o.stored = false
+		b.keeper.put(forgotten(s.id), false, nil)
+	default:
+		b.keeper.put(o.entries(true), false, nil)
+	}
+}
