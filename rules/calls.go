@@ -162,7 +162,7 @@ func (r *resolver) remember(n *ast.Node, x *ast.CallNode, fn *function) term {
 		want++
 	}
 	if len(x.Arguments) != want {
-		r.errorf(x, "%s takes %d arguments, as in %s", fn.name, want, fn.usage)
+		r.errorf(x, "%s is called as in %s", fn.name, fn.usage)
 		return term{node: x}
 	}
 	s := &site{fn: fn, id: strconv.Itoa(int(r.scope.phase)) + ":" + x.String(), phase: r.scope.phase, kind: fn.result}
@@ -184,11 +184,7 @@ func (r *resolver) remember(n *ast.Node, x *ast.CallNode, fn *function) term {
 				s.kind = anything
 			}
 		}
-		e := &expression{what: fn.name, source: r.source, scope: r.scope, want: k, tree: r.tree, ast: x.Arguments[i], term: t}
-		if k == anything {
-			e.want = anything
-		}
-		s.exprs = append(s.exprs, e)
+		s.exprs = append(s.exprs, &expression{within: r.of, what: fn.name, source: r.source, scope: r.scope, want: k, tree: r.tree, ast: x.Arguments[i], term: t})
 	}
 	i := slices.IndexFunc(c.sites, func(other *site) bool { return other.id == s.id })
 	if i < 0 {

@@ -192,7 +192,7 @@ func (c *ruleCompiler) resolve() {
 // program compiles e, unless there is nothing to compile or it has been found
 // wrong.
 func (c *ruleCompiler) program(e *expression) *program {
-	if e == nil || e.failed {
+	if e == nil || e.failed || e.within != nil && e.within.failed {
 		return nil
 	}
 	p, err := e.compile()

@@ -63,9 +63,10 @@ type expression struct {
 	key    bool // it must result in something that can be written as text
 	tree   *parser.Tree
 	term   term
-	ast    ast.Node // the part that is compiled: an aggregate's argument, else all
-	text   string   // of an aggregate's argument
-	failed bool     // a mistake was found
+	ast    ast.Node    // the part that is compiled: an aggregate's argument, else all
+	text   string      // of an aggregate's argument
+	failed bool        // a mistake was found
+	within *expression // that it is a part of, as an argument of a function with a memory
 	// it uses a function with a memory
 	remembers bool
 }
@@ -119,7 +120,7 @@ func (e *expression) resolveIn() config.Errors {
 		}
 		e.tree, e.ast = tree, tree.Node
 	}
-	r := &resolver{scope: e.scope, source: e.source, tree: e.tree, made: map[ast.Node]term{}}
+	r := &resolver{of: e, scope: e.scope, source: e.source, tree: e.tree, made: map[ast.Node]term{}}
 	e.term = r.resolve(&e.ast)
 	e.remembers = r.remembers
 	if e.want != anything {

@@ -60,6 +60,7 @@ const maxInside = 2
 // resolver walks an expression, replaces names by calls of functions that
 // read them, and infers the kinds of payload fields on the way.
 type resolver struct {
+	of     *expression
 	scope  *scope
 	source config.Expr
 	locals []string
