@@ -29,6 +29,7 @@ type Config struct {
 	HTTP            HTTPConfig
 	Ingest          IngestConfig
 	Rules           *rules.Set          // nil if there are no rules
+	Tables          []TableConfig       // lookup tables of the rules
 	Destinations    []DestinationConfig // in the order of the file
 	ShutdownTimeout time.Duration       // for everything from the signal to the exit
 
@@ -99,6 +100,8 @@ type settings struct {
 	HTTP         httpSettings      `config:"http"`
 	Ingest       *config.Section   `config:"ingest"`
 	Stop         config.Duration   `config:"shutdown_timeout,min=1s,max=10m"`
+	Payloads     config.Named      `config:"payloads"`
+	Tables       config.Named      `config:"tables"`
 	Rules        []*config.Section `config:"rules"`
 	Devices      config.Named      `config:"devices"`
 	Destinations config.Named      `config:"destinations"`
@@ -164,7 +167,7 @@ func (l *loader) read(root *config.Section) error {
 	l.c.HTTP.Listen = l.address("http.listen", set.HTTP.Listen)
 	l.ingest(set.Ingest)
 	l.streams(set.Streams)
-	l.rules(l.ruleSections(set.Rules))
+	l.rules(l.ruleSections(set.Rules), rules.Options{Tables: l.tables(set.Tables), Codecs: l.payloads(set.Payloads)})
 	l.bound()
 	l.devices(set.Devices)
 	for _, s := range set.Destinations {

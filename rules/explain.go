@@ -17,7 +17,7 @@ import (
 // Explanation is what one rule makes of one event.
 type Explanation struct {
 	Rule        Rule
-	Selected    bool // it reads the stream, and a filter matches the topic
+	Selected    bool // it got the event, or what another rule made of it
 	Expressions []Value
 	Outputs     []Output // at once
 	Later       []Output // when time passes, with this event alone
@@ -71,14 +71,15 @@ func (s *Set) Explain(stream string, ev event.Event) []Explanation {
 	if e == nil {
 		return all
 	}
-	for _, r := range e.rules {
-		at[r.Name].Selected = r.Stream == stream && event.MatchAny(r.Filters, ev.Topic)
-	}
 	ev.Offset = max(ev.Offset, 1)
 	var res Result
 	e.Tick(ev.Received, &res)
 	res.Reset()
+	before := s.Stats()
 	e.Step([]event.Event{ev}, &res)
+	for i, after := range s.Stats() {
+		all[i].Selected = after.Matched > before[i].Matched
+	}
 	for _, o := range res.Outputs {
 		at[o.Rule].Outputs = append(at[o.Rule].Outputs, o)
 	}
@@ -117,27 +118,31 @@ type tracer struct {
 // traced is an expression under a tracer.
 type traced struct {
 	rule, what string
-	root       *part
+	root       *tracedPart
 	texts      map[string]string // what the resolver replaced, by the function that it put there
 }
 
-type part struct {
+type tracedPart struct {
 	text    string
 	reached bool
 	value   any
-	parts   []*part
+	parts   []*tracedPart
 }
 
 // instrument prepares an expression whose names are resolved.
 func (t *tracer) instrument(e *expression, c *conf.Config) {
-	x := &traced{rule: t.rule, what: e.what, texts: e.replaced}
+	whole := e
+	for whole.within != nil {
+		whole = whole.within
+	}
+	x := &traced{rule: t.rule, what: e.what, texts: whole.replaced}
 	t.traced = append(t.traced, x)
 	x.root = x.wrap(&e.ast, c, len(t.traced)) // nil for a constant
 }
 
 // wrap puts the function around a node, and around those below it.
-func (x *traced) wrap(n *ast.Node, c *conf.Config, id int) *part {
-	p := &part{text: x.text(*n)}
+func (x *traced) wrap(n *ast.Node, c *conf.Config, id int) *tracedPart {
+	p := &tracedPart{text: x.text(*n)}
 	below := func(nodes ...*ast.Node) {
 		for _, child := range nodes {
 			if *child == nil {
@@ -241,7 +246,7 @@ func (t *tracer) into(at map[string]*Explanation) {
 	}
 }
 
-func (p *part) export() Value {
+func (p *tracedPart) export() Value {
 	v := Value{Text: p.text, Reached: p.reached, Value: p.value}
 	for _, q := range p.parts {
 		v.Parts = append(v.Parts, q.export())

@@ -47,6 +47,7 @@ func commands() []*cobra.Command {
 		destinationCommand(),
 		pubCommand(),
 		subCommand(),
+		rulesCommand(),
 		reloadCommand(),
 		passwdCommand(),
 		devicesCommand(),
