@@ -374,7 +374,7 @@ func TestTheReferenceShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\ningest: {}\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}}\n" +
+	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\ningest: {}\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}, local: {}}\n" +
 		"destinations: {archive: {type: file, path: x}, cloud: {type: http, url: x}}\n"})
 	defaults, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0)
 	if err != nil {

@@ -77,9 +77,6 @@ func (s *Set) Explain(stream string, ev event.Event) []Explanation {
 	res.Reset()
 	before := s.Stats()
 	e.Step([]event.Event{ev}, &res)
-	for i, after := range s.Stats() {
-		all[i].Selected = after.Matched > before[i].Matched
-	}
 	for _, o := range res.Outputs {
 		at[o.Rule].Outputs = append(at[o.Rule].Outputs, o)
 	}
@@ -94,10 +91,13 @@ func (s *Set) Explain(stream string, ev event.Event) []Explanation {
 		later := Result{}
 		e.Tick(due, &later)
 		for _, o := range later.Outputs {
-			if x := at[o.Rule]; x.Selected {
+			if x := at[o.Rule]; x.Rule.Timer == "" {
 				x.Later = append(x.Later, o)
 			}
 		}
+	}
+	for i, after := range s.Stats() {
+		all[i].Selected = after.Matched > before[i].Matched && all[i].Rule.Timer == ""
 	}
 	tr.into(at)
 	return all
@@ -206,9 +206,10 @@ func (x *traced) wrap(n *ast.Node, c *conf.Config, id int) *tracedPart {
 
 // text is a node as the user wrote it, more or less.
 func (x *traced) text(n ast.Node) string {
-	text := strings.ReplaceAll(n.String(), "?(", "(") // of fields that may be absent
+	text := n.String()
 	for changed := true; changed; {
 		changed = false
+		text = strings.ReplaceAll(text, "?(", "(") // of fields that may be absent
 		for put, was := range x.texts {
 			if from := strings.Index(text, put+"("); from >= 0 {
 				text = text[:from] + was + text[closing(text, from+len(put))+1:]

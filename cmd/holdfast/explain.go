@@ -151,15 +151,11 @@ func (x *explainer) print(stream string, ev event.Event, rules []rules.Explanati
 
 func (x *explainer) rule(r *rules.Explanation) {
 	x.printf("\n%s (%v)\n", r.Rule.Name, r.Rule.Pos)
-	from := strings.Join(r.Rule.Filters, ", ")
-	if !r.Selected && len(r.Outputs) == 0 {
-		if r.Err == nil {
-			x.printf("  from %s of %s: does not read this event\n", from, r.Rule.Stream)
-			return
-		}
-	} else {
-		x.printf("  from %s: matches\n", from)
+	if !r.Selected {
+		x.printf("  from %s: does not read this event\n", source(r.Rule))
+		return
 	}
+	x.printf("  from %s: matches\n", source(r.Rule))
 	for _, e := range r.Expressions {
 		failed := r.Err != nil && strings.HasPrefix(r.Err.Error(), e.What+":")
 		if failed || e.Reached || reached(e.Parts) {
@@ -174,6 +170,20 @@ func (x *explainer) rule(r *rules.Explanation) {
 	}
 	x.outputs("comes out", r.Outputs)
 	x.outputs("comes out later, with this event alone", r.Later)
+}
+
+// source says where a rule reads.
+func source(r rules.Rule) string {
+	from := strings.Join(r.Filters, ", ")
+	switch {
+	case r.Timer != "":
+		return "the timer " + r.Timer
+	case r.Reads != "":
+		return from + " of the rule " + r.Reads
+	case r.Stream != rules.EventsStream:
+		return from + " of the stream " + r.Stream
+	}
+	return from
 }
 
 func reached(parts []rules.Value) bool {

@@ -60,6 +60,7 @@ type Field struct {
 	Doc      string // of the tag `doc`, if there is one
 	Shown    bool   // the traced file has it
 	Own      bool   // only mappings of this case have it
+	Of       string // the Go type that has the key
 	Shape    *Shape
 }
 
@@ -125,7 +126,9 @@ func (t *Trace) typed(typ reflect.Type, value reflect.Value, o options, n *node)
 	case typ.Kind() == reflect.Struct:
 		s := &Shape{Form: MappingForm, types: []reflect.Type{typ}}
 		for _, f := range fields(value) {
-			s.Fields = append(s.Fields, t.field(f, n))
+			field := t.field(f, n)
+			field.Of = typ.String()
+			s.Fields = append(s.Fields, field)
 		}
 		return s
 	case typ.Kind() == reflect.Slice:

@@ -193,22 +193,63 @@ func Documents(reference gateway.Document) ([]gateway.Document, error) {
 		return nil, err
 	}
 	all := []gateway.Document{d.Document}
-	var walk func(n *yaml.Node, around []string)
-	walk = func(n *yaml.Node, around []string) {
-		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-			key, value := n.Content[i], n.Content[i+1]
-			path := append(around[:len(around):len(around)], key.Value)
-			if c := parseComment(d.head(key)); c.example != "" {
-				all = append(all, gateway.Document{
-					Name: reference.Name + ", the example above " + strings.Join(path, "."),
-					Text: wrap(path, c.example),
-				})
+	var walk func(n *yaml.Node, path []string)
+	walk = func(n *yaml.Node, path []string) {
+		for i, child := range n.Content {
+			if n.Kind != yaml.MappingNode {
+				walk(child, path)
+				continue
 			}
-			walk(value, path)
+			if i%2 == 1 {
+				continue
+			}
+			key, value := child, n.Content[i+1]
+			here := append(path[:len(path):len(path)], key.Value)
+			if c := parseComment(d.head(key)); c.example != "" {
+				for _, text := range alternatives(c.example, value.Kind == yaml.SequenceNode) {
+					all = append(all, gateway.Document{
+						Name: reference.Name + ", another " + strings.Join(here, "."),
+						Text: d.replace(key, value, text),
+					})
+				}
+			}
+			walk(value, here)
 		}
 	}
 	walk(d.root, nil)
 	return all, nil
+}
+
+// alternatives are the values that an example lists: itself for a key with a
+// list, else each of its items.
+func alternatives(example string, list bool) []string {
+	if list {
+		return []string{example}
+	}
+	var items []string
+	for l := range strings.Lines(example) {
+		if rest, first := strings.CutPrefix(l, "- "); first {
+			items = append(items, "  "+rest)
+		} else if len(items) > 0 {
+			items[len(items)-1] += l
+		}
+	}
+	return items
+}
+
+// replace returns the document with another value for a key.
+func (d *document) replace(key, value *yaml.Node, text string) string {
+	lines := strings.SplitAfter(d.Text, "\n")
+	to := bottom(value)
+	for to < len(d.lines) && d.lines[to].only() && d.lines[to].col > key.Column+wayBehind {
+		to++ // the comment behind the value goes on
+	}
+	indent := strings.Repeat(" ", key.Column-1)
+	out := strings.Join(lines[:key.Line-1], "") + indent + key.Value + ":\n"
+	for l := range strings.Lines(dedent(strings.Split(text, "\n"))) {
+		out += indent + "  " + strings.TrimRight(l, "\n") + "\n"
+	}
+	return out + strings.Join(lines[to:], "")
 }
 
 // expand makes the examples of further keys a part of the document, each below
@@ -252,18 +293,6 @@ func expand(doc gateway.Document) gateway.Document {
 	return gateway.Document{Name: doc.Name, Text: out.String()}
 }
 
-// wrap puts the keys of path around a text.
-func wrap(path []string, text string) string {
-	var b strings.Builder
-	for i, key := range path {
-		b.WriteString(strings.Repeat("  ", i) + key + ":\n")
-	}
-	for l := range strings.Lines(text) {
-		b.WriteString(strings.Repeat("  ", len(path)) + l)
-	}
-	return b.String()
-}
-
 // head is the comment above a key that begins its line.
 func (d *document) head(key *yaml.Node) []string {
 	if strings.TrimSpace(d.lines[key.Line-1].code[:key.Column-1]) != "" {
@@ -300,7 +329,7 @@ func (d *document) texts(shape *config.Shape, n *yaml.Node, tables []map[string]
 				text = c.prose
 				inner = append(inner, c.table)
 				if behind := d.behind(last(key, value)); behind != "" {
-					text = strings.TrimSpace(text + " " + behind)
+					text = strings.TrimSpace(text + " " + requiredWords.ReplaceAllString(behind, ""))
 				}
 			}
 			inner = append(inner, tables...)

@@ -41,24 +41,38 @@ func New(parts gateway.Parts, reference gateway.Document) (*Schema, error) {
 	return s, nil
 }
 
-// share gives keys of a kind that nothing is said about the text of the same
-// key of another kind: drivers share many.
+// share gives keys that are not shown, or that nothing is said about, what the
+// reference has about the same key elsewhere: of the same type, as emit and
+// publish have, or of another kind, since drivers share many.
 func (s *Schema) share() {
-	type same struct{ root, key, min, max, oneof, form string }
-	of := func(k Key) same {
+	alike := func(k Key) string {
 		root, _, _ := strings.Cut(k.Path, ".")
 		sh := k.Shape
-		return same{root, k.Key, sh.Min, sh.Max, strings.Join(sh.OneOf, "|"), fmt.Sprint(sh.Form)}
+		return fmt.Sprint(root, " ", k.Key, " ", sh.Form, " ", sh.Min, " ", sh.Max, " ", sh.OneOf)
 	}
-	said := map[same]*Text{}
-	all := s.Keys()
+	typed := func(k Key) string { return k.Of + " " + k.Key }
+	said, shown := map[string]*Text{}, map[string]*config.Field{}
+	var all []Key
+	s.walk(s.Shape, "", nil, func(k Key) { all = append(all, k) })
 	for _, k := range all {
-		if t := s.texts[k.Field]; t != nil && t.Text != "" && said[of(k)] == nil {
-			said[of(k)] = t
+		if k.Shown && shown[typed(k)] == nil {
+			shown[typed(k)] = k.Field
+		}
+		for _, name := range []string{typed(k), alike(k)} {
+			if t := s.texts[k.Field]; t != nil && t.Text != "" && said[name] == nil {
+				said[name] = t
+			}
 		}
 	}
 	for _, k := range all {
-		if t := said[of(k)]; t != nil && len(k.Cases) > 0 && (s.texts[k.Field] == nil || s.texts[k.Field].Text == "") {
+		if f := shown[typed(k)]; f != nil && !k.Shown {
+			k.Shown, k.Field.Shape = true, f.Shape
+		}
+		t := said[typed(k)]
+		if t == nil && len(k.Cases) > 0 {
+			t = said[alike(k)]
+		}
+		if have := s.texts[k.Field]; t != nil && (have == nil || have.Text == "" && have.Default == "") {
 			s.texts[k.Field] = &Text{Text: t.Text, Default: t.Default, Example: k.Example}
 		}
 	}
@@ -87,7 +101,14 @@ type Key struct {
 // Keys lists all keys in the order of the code.
 func (s *Schema) Keys() []Key {
 	var all []Key
-	s.walk(s.Shape, "", nil, func(k Key) { all = append(all, k) })
+	seen := map[string]bool{} // what may be one or a list of them has its keys twice
+	s.walk(s.Shape, "", nil, func(k Key) {
+		id := fmt.Sprint(k.Path, " ", k.Cases)
+		if !seen[id] {
+			all = append(all, k)
+		}
+		seen[id] = true
+	})
 	return all
 }
 

@@ -151,7 +151,7 @@ func TestEveryCommentOfTheReferenceCanBeRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(docs) < 2 || docs[1].Name != "reference.yaml, the example above mqtt.listen" {
+	if len(docs) < 2 || docs[1].Name != "reference.yaml, another mqtt.listen" {
 		t.Errorf("got %d documents", len(docs))
 	}
 	for _, want := range []string{"\n  acl:\n", "\ndevices:\n", "\n  site:\n", "\n    basic:"} {

@@ -2,6 +2,7 @@ package rulestest
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,6 +130,11 @@ func (l Loader) Read(root *config.Section) (*File, error) {
 	names := map[string]config.Pos{}
 	for _, s := range set.Tests {
 		t := readTest(s, start, &errs)
+		for _, st := range t.steps {
+			if all != nil && st.event != nil && st.section.Has("stream") && !slices.Contains(all.Inputs(), st.stream) {
+				errs.Add(st.section.Errorf("stream", "no rule reads what comes into %q from outside; those that read it get what other rules emit", st.stream))
+			}
+		}
 		if first, twice := names[t.Name]; twice && t.Name != "" {
 			errs.Add(s.Errorf("name", "another test is named %q, at %v", t.Name, first))
 		}
