@@ -153,7 +153,7 @@ var mistakes = map[string]string{
 	"unknown key of a destination": "destinations: {a: {type: file, path: x, url: y}}",
 	"key of another destination":   "destinations: {a: {type: http, url: 'http://x', path: x}}",
 	"unknown kind":                 "destinations: {a: {type: htp, url: 'http://x'}}",
-	"unknown key of a device":      "devices: {a: {driver: bme280, bus: sim:a, adress: 3}}",
+	"unknown key of a device":      "devices: {a: {driver: bme280, bus: sim:a, addr: 3}}",
 	"unknown driver":               "devices: {a: {driver: bme28, bus: sim:a}}",
 	"missing key of a rule":        "rules: [{name: a, emit: {stream: s}}]",
 	"missing key of a destination": "destinations: {a: {type: http}}",

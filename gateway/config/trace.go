@@ -22,10 +22,9 @@ type spot struct {
 
 // use is one decoding of a value.
 type use struct {
-	typ      reflect.Type
-	options  options
-	before   reflect.Value // what it was before: the default
-	required bool
+	typ     reflect.Type
+	options options
+	before  reflect.Value // what it was before: the default
 }
 
 // Trace begins to note what is decoded from the file of the section, a whole

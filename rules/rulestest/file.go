@@ -1,6 +1,8 @@
 package rulestest
 
 import (
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -179,6 +181,9 @@ func (l Loader) rules(root *config.Section, set *fileSpec) (*rules.Set, error) {
 				continue
 			}
 			file, err := config.Load(m)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = root.Errorf("rules", "there is no file %s; list the files with the rules to test under rules", m)
+			}
 			errs.Add(err)
 			if file != nil {
 				sections = append(sections, rules.Sections(file)...)
