@@ -110,7 +110,7 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 
 func (g *Gateway) openBroker(cfg *Config, access broker.Access) (err error) {
 	o := broker.Options{
-		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
+		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Gateway: cfg.Gateway, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
 		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,
 		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
 		Release: g.log.Release,

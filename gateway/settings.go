@@ -281,7 +281,7 @@ func (l *loader) bound() {
 	for _, s := range l.c.Streams {
 		most := s.Max
 		if most == 0 {
-			most = 1 << 50 // a share of a disk of any size
+			most = storage.ShareOn32Bit
 		}
 		sum += min(most, 1<<50)
 	}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"log/slog"
+	"math/bits"
 	"time"
 )
 
@@ -85,6 +86,9 @@ const (
 	Reject                   // sources get an error that wraps ErrStreamFull
 )
 
+// ShareOn32Bit is the most that a Share comes to on a 32-bit system.
+const ShareOn32Bit = 256 * mebibyte
+
 // DefaultReserve is what Options.Reserve is if it is 0.
 const DefaultReserve = 64 * mebibyte
 
@@ -137,6 +141,9 @@ func (o *Options) setDefaults() {
 func (o StreamOptions) within(total int64) StreamOptions {
 	if o.Share > 0 && total > 0 {
 		share := max(int64(o.Share*float64(total)), leastMax)
+		if bits.UintSize == 32 {
+			share = min(share, ShareOn32Bit) // there is no room for more maps
+		}
 		if o.Max <= 0 || share < o.Max {
 			o.Max = share
 		}
