@@ -171,6 +171,7 @@ func events(n int, topic, payload string) []event.Event {
 // run steps over the events again and again, 10 µs apart.
 func run(b *testing.B, e *Engine, evs []event.Event) {
 	b.ReportAllocs()
+	b.ResetTimer()
 	var res Result
 	offset := uint64(0)
 	for n := 0; n < b.N; {
