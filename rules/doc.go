@@ -30,8 +30,9 @@
 // effect ([Input]: ticks, rules that are enabled or disabled, versions of lookup
 // tables), in their order: running them again, from the beginning or from a
 // snapshot, gives the same bytes. Outputs come in the order of the event that
-// caused them, then of the rules (those that read the stream as in the file,
-// then those that read these), then of panes by end and key.
+// caused them; for each event first what the time until then has brought about,
+// then of the rules (those that read the stream as in the file, then those that
+// read these), then of panes by end and key.
 //
 // An event on which a rule fails (a field is missing or of another type, there
 // are too many keys) is a [Failure] of that rule with its place in the file,
