@@ -2,10 +2,12 @@ package devices
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"periph.io/x/conn/v3/i2c"
 
+	"holdfast/devices/gpio"
 	"holdfast/gateway/config"
 )
 
@@ -15,6 +17,10 @@ type Driver struct {
 	Name   string // as in driver: NAME
 	Doc    string // one sentence for people choosing a driver: what is measured, over what
 	Sample string // settings of one device in YAML that pass check, without the driver key
+
+	// Addresses are those at which the chip can be on an I²C bus, for people
+	// who look at a scan.
+	Addresses []Address
 
 	// New reads the settings of one device from s and reports every mistake
 	// in them with its position. It touches no hardware: what it gets from
@@ -47,13 +53,50 @@ type Reading struct {
 	Unit  string  // symbol from the SenML registry (RFC 8428, section 12.1), such as Cel, Pa, %RH; "" for none
 }
 
-// Buses opens the buses that devices are wired to.
+// Quantity is something that a device measures.
+type Quantity struct {
+	Name, Unit string // as in its readings
+	// Low and High are the ends of what the device can measure, from the
+	// data sheet: readings beyond them are flagged. Both 0 means no limits.
+	Low, High float64
+}
+
+// Measurer is a [Source] that says what it measures, so that the settings of
+// single readings can be checked before there is one.
+type Measurer interface {
+	Quantities() []Quantity
+}
+
+// Actuator is a [Source] that can be told something.
+type Actuator interface {
+	// Outputs returns what can be told, by name; the only output of a device
+	// has the name "".
+	Outputs() map[string]Output
+}
+
+// Output is something that can be driven.
+type Output interface {
+	// Parse reads what a command wants; the error tells what can be.
+	Parse(o *Order) error
+	// Do carries an order out and returns once that is done, or why it was
+	// not. It ends when ctx does: then a newer order takes the place of this
+	// one. Orders come one at a time.
+	Do(ctx context.Context, o Order) error
+}
+
+// Buses opens what devices are wired to.
 type Buses interface {
 	// ResolveI2C checks a bus as the configuration names it, without touching
 	// it, and returns the name that all spellings of it share.
 	ResolveI2C(name string) (string, error)
 	// I2C opens the bus with a resolved name. The error says what to do.
 	I2C(name string) (i2c.BusCloser, error)
+	// OneWire returns the 1-Wire bus that the configuration names, without
+	// touching it.
+	OneWire(name string) (OneWire, error)
+	// Places returns the buses that this machine has.
+	Places() Places
+	gpio.Lines
 }
 
 // State is what is known of a device.
@@ -76,8 +119,18 @@ type Status struct {
 	Err          string    // last failure, kept after the device has recovered; "" if there was none
 	ErrAt        time.Time
 
-	Failures uint64 // times that the device failed
-	Captured uint64 // readings on disk
-	Missed   uint64 // readings that the log did not take, and that a newer one replaced
-	Overruns uint64 // readings that were due while an earlier one still went on
+	Failures   uint64 // times that the device failed
+	Sampled    uint64 // readings that the device gave
+	Suppressed uint64 // readings not published, since they had hardly changed or went into an aggregate
+	OutOfRange uint64 // readings beyond what is physically possible
+	Lost       uint64 // edges that nobody took in time
+	Captured   uint64 // readings on disk
+	Missed     uint64 // readings that the log did not take, and that a newer one replaced
+	Overruns   uint64 // readings that were due while an earlier one still went on
+}
+
+// Round gives v with so many decimals, as many as the device resolves.
+func Round(v float64, decimals int) float64 {
+	p := math.Pow10(decimals)
+	return math.Round(v*p) / p
 }

@@ -1,5 +1,6 @@
 // Package devices reads sensors that are wired to this machine and emits what
-// they measure as events, durable like any other.
+// they measure as events, durable like any other; and it drives outputs as events
+// tell it.
 //
 //	devices:
 //	  attic:
@@ -9,6 +10,10 @@
 //	    interval: 10s         # from reading to reading
 //	    timeout: 5s           # for one reading
 //	    topic: plant/attic    # default devices/attic
+//	    publish: 1m           # one event for so long, made of all readings in it
+//	    readings:
+//	      temperature: {offset: -0.4, deadband: 0.1, silence: 10m}
+//	  pump: {driver: output, chip: gpiochip0, line: 17}
 //
 // # Events
 //
@@ -17,8 +22,12 @@
 // a device goes and comes back.
 //
 //	devices/attic/temperature   {"value":21.37,"unit":"Cel"}
+//	devices/attic/temperature   {"value":21.4,"unit":"Cel","n":6}             an aggregate of 6
+//	devices/attic/temperature   {"value":-128,"unit":"Cel","quality":"out_of_range"}
 //	devices/attic/status        {"state":"online"}
 //	devices/attic/status        {"state":"offline","error":"…"}
+//	devices/pump/set            {"value":"on","id":"c-17"}                    a command
+//	devices/pump/ack            {"id":"c-17","state":"done","value":1}        its report
 //
 // Units are symbols of the SenML registry (RFC 8428).
 //
@@ -34,15 +43,31 @@
 //   - One goroutine per bus does all transfers. A device that holds the bus
 //     delays those that share it, for as long as the adapter allows (the kernel
 //     gives up after 2 to 3 s), and nobody else.
-//   - An adapter may be unplugged and plugged in again.
+//   - An adapter, and the chip of a line, may be unplugged and plugged in again.
+//   - Each edge of an input is an event of its own. Edges that were lost because
+//     nobody took them in time are counted, by the numbers that the kernel gives.
+//   - Of the commands for an output only the newest is carried out, none that is
+//     older than its expiry (10 s from its cause by default), none twice, none
+//     from a replay. Each is reported. An output has its fail-safe level from the
+//     start until a command, and at the end.
+//   - A reading beyond what its device can measure is flagged, and never part of
+//     an aggregate. The limits of each driver are in its documentation.
 //
 // What it does not promise: readings between two polls, and those of the time in
-// which a device or the gateway was away. Values are not checked for sense.
+// which a device or the gateway was away.
+//
+// # Ahead of the log
+//
+// [Set.Observe] sees events before they are on disk, and [Set.Execute] takes
+// commands from anywhere: what has to react within milliseconds joins the two,
+// and has what it did logged with the next commit.
 //
 // # Parts
 //
 // A [Driver] knows one kind of device. It makes a [Source] from the settings of
-// one, for sensors by [Poll]. A [Set] is all devices of a configuration. How to
-// write a driver is shown by the example below. Package bus opens real buses,
-// package sim has models of chips, package devicetest helps to test.
+// one, for sensors by [Poll], for lines by [Watch]. A [Set] is all devices of a
+// configuration. How to write a driver is shown by the example below. Package bus
+// opens real buses, package sim has models of chips, package devicetest has the
+// suites that hold for models and for devices of the kernel, package switching is
+// what outputs have in common.
 package devices

@@ -23,12 +23,14 @@ var tmp102 = devices.Driver{
 address: 0x48
 interval: 10s
 `,
-	New: newTMP102,
+	Addresses: []devices.Address{0x48, 0x49, 0x4a, 0x4b},
+	New:       newTMP102,
 }
 
 // The second makes a source from the settings of one device. Every mistake in
 // them comes back with its position; no hardware is touched. Settings of the
-// chip itself would be further fields.
+// chip itself would be further fields. The quantity says within which limits a
+// reading can be true.
 func newTMP102(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	set := struct {
 		devices.Polling // interval, timeout
@@ -41,7 +43,8 @@ func newTMP102(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return devices.Poll(set.Polling, port.Opener(openTMP102)), nil
+	return devices.Poll(set.Polling, port.Opener(openTMP102),
+		devices.Quantity{Name: "temperature", Unit: "Cel", Low: -55, High: 128}), nil
 }
 
 // The third finds the chip and sets it up. It is called again after each

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,34 +114,77 @@ func TestAStuckBusDelaysItsOwnDevicesOnly(t *testing.T) {
 	})
 }
 
+// sixtyFour are sensors on four buses, read every 100 ms, with 1.5 ms for each
+// transfer and 20 ms for each commit. The fourth bus is stuck.
+func sixtyFour(t testing.TB, ctx context.Context) (set *devices.Set, log *devicetest.Log, letGo func()) {
+	t.Helper()
+	var yaml strings.Builder
+	boards := new(sim.Boards)
+	for i := range 64 {
+		board := boards.Bus(fmt.Sprint(i % 4))
+		fmt.Fprintf(&yaml, "s%d: {driver: tmp102, bus: sim:%d, address: %d, interval: 100ms}\n", i, i%4, 0x10+i)
+		board.Plug(uint16(0x10+i), &tmp102Model{raw: uint16(i) << 4})
+		board.Slow(1500 * time.Microsecond)
+	}
+	set, err := devicetest.Load(yaml.String(), []devices.Driver{tmp102}, bus.Buses{Simulated: boards.Open})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log = new(devicetest.Log)
+	slow := func(events []event.Event, done func(error)) error {
+		time.Sleep(20 * time.Millisecond) // a commit
+		return log.Emit(events, done)
+	}
+	stuck := make(chan struct{})
+	boards.Bus("3").Break(0x13, func() error {
+		<-stuck
+		return sim.ErrStalled
+	})
+	go func() { _ = set.Run(ctx, slow) }()
+	return set, log, func() { close(stuck) }
+}
+
 func TestSixtyFourSensorsAreReadInTimeBesideAStuckBus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var yaml strings.Builder
-		boards := new(sim.Boards)
-		for i := range 64 {
-			fmt.Fprintf(&yaml, "s%d: {driver: tmp102, bus: sim:%d, address: %d, interval: 100ms}\n", i, i%4, 0x10+i)
-			boards.Bus(fmt.Sprint(i%4)).Plug(uint16(0x10+i), &tmp102Model{raw: uint16(i) << 4})
-		}
-		set, err := devicetest.Load(yaml.String(), []devices.Driver{tmp102}, bus.Buses{Simulated: boards.Open})
-		if err != nil {
-			t.Fatal(err)
-		}
-		log := new(devicetest.Log)
-		slow := func(events []event.Event, done func(error)) error {
-			time.Sleep(20 * time.Millisecond) // a commit
-			return log.Emit(events, done)
-		}
-		go func() { _ = set.Run(t.Context(), slow) }()
-		boards.Bus("3").Break(0x13, sim.Stall(time.Hour))
-		time.Sleep(10050 * time.Millisecond)
+		began := time.Now()
+		set, log, letGo := sixtyFour(t, t.Context())
+		time.Sleep(10090 * time.Millisecond)
 		for i, s := range set.Status() {
-			if i%4 != 3 && (s.Captured != 101 || s.Missed+s.Overruns+s.Failures > 0) {
+			if i%4 == 3 {
+				continue
+			}
+			if s.Captured != 101 || s.Missed+s.Overruns+s.Failures > 0 {
 				t.Errorf("%+v", s)
 			}
+			for k, e := range log.Events(s.Topic + "/temperature") {
+				if late := e.Time.Std().Sub(began) - time.Duration(k)*100*time.Millisecond; late > 100*time.Millisecond {
+					t.Errorf("%s: reading %d is %v late", s.Name, k, late)
+				}
+			}
 		}
-		boards.Bus("3").Break(0x13, nil)
-		set.Close() // waits for the stalled transfer
+		letGo()
+		set.Close()
 	})
+}
+
+// What 64 sensors cost, in per cent of one core.
+func BenchmarkSixtyFourSensors(b *testing.B) {
+	cpu := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	set, _, letGo := sixtyFour(b, b.Context())
+	defer set.Close()
+	defer letGo()
+	time.Sleep(200 * time.Millisecond)
+	began, used := time.Now(), cpu()
+	for b.Loop() {
+		time.Sleep(100 * time.Millisecond)
+	}
+	b.ReportMetric(100*float64(cpu()-used)/float64(time.Since(began)), "%core")
 }
 
 // hung is a bus whose transfers end only when it is let go.

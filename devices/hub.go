@@ -15,9 +15,11 @@ const refusalPause = time.Second
 // the log: it keeps the newest event of each topic until it is emitted.
 type hub struct {
 	mu      sync.Mutex
-	waiting []*line // to be emitted, in the order of their coming
-	refused bool    // the log did so last
-	closed  bool    // nothing is emitted any more
+	waiting []*line             // to be emitted, in the order of their coming
+	reports []report            // to be emitted, each of them
+	observe func([]event.Event) // sees each event before it waits; nil if nobody does
+	refused bool                // the log did so last
+	closed  bool                // nothing is emitted any more
 	wake    chan struct{}
 }
 
@@ -26,16 +28,32 @@ type line struct {
 	feed    *Feed
 	topic   string
 	counted bool // a reading, not a status
+	index   int  // of a reading, in Feed.latest
+	channel channel
 
 	newest  event.Event // under hub.mu, as all below
 	number  uint64      // of newest; counts the events of this topic
 	waiting bool        // newest has not been emitted, or was refused
 }
 
+// report is an event that no later one replaces: what became of a command, an
+// edge.
+type report struct {
+	feed    *Feed
+	event   event.Event
+	counted bool // a reading
+}
+
+func (r *report) missed() { r.feed.status.Missed++ }
+
+// maxReports wait; beyond them the oldest are dropped, and counted as missed.
+const maxReports = 10_000
+
 // emitted is an event on its way to the disk.
 type emitted struct {
-	line   *line
+	line   *line // nil for a report
 	number uint64
+	report report
 }
 
 func newHub() *hub { return &hub{wake: make(chan struct{}, 1)} }
@@ -48,8 +66,23 @@ func (h *hub) signal() {
 	}
 }
 
+// report adds an event that each must come to the log.
+func (h *hub) report(r report) {
+	if h.observe != nil {
+		h.observe([]event.Event{r.event})
+	}
+	if len(h.reports) >= maxReports {
+		h.reports[0].missed()
+		h.reports = h.reports[1:]
+	}
+	h.reports = append(h.reports, r)
+}
+
 // put makes e the newest event of its topic.
 func (h *hub) put(l *line, e event.Event) {
+	if h.observe != nil {
+		h.observe([]event.Event{e})
+	}
 	if l.waiting {
 		l.missed() // the one before
 	} else {
@@ -102,9 +135,12 @@ func (h *hub) take() ([]event.Event, []emitted) {
 	flight := make([]emitted, len(h.waiting))
 	for i, l := range h.waiting {
 		l.waiting = false
-		events[i], flight[i] = l.newest, emitted{l, l.number}
+		events[i], flight[i] = l.newest, emitted{line: l, number: l.number}
 	}
-	h.waiting = h.waiting[:0]
+	for _, r := range h.reports {
+		events, flight = append(events, r.event), append(flight, emitted{report: r})
+	}
+	h.waiting, h.reports = h.waiting[:0], nil
 	return events, flight
 }
 
@@ -114,8 +150,17 @@ func (h *hub) settle(flight []emitted, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.refused = err != nil
+	var again []report
 	for _, e := range flight {
 		switch {
+		case e.line == nil && err == nil:
+			if e.report.counted {
+				e.report.feed.status.Captured++
+			}
+		case e.line == nil && h.closed:
+			e.report.missed()
+		case e.line == nil:
+			again = append(again, e.report)
 		case err == nil && e.line.counted:
 			e.line.feed.status.Captured++
 		case err == nil:
@@ -127,6 +172,7 @@ func (h *hub) settle(flight []emitted, err error) {
 		}
 	}
 	if err != nil {
+		h.reports = append(again, h.reports...)
 		h.signal()
 	}
 }
@@ -140,7 +186,10 @@ func (h *hub) close() {
 		l.waiting = false
 		l.missed()
 	}
-	h.waiting = nil
+	for _, r := range h.reports {
+		r.missed()
+	}
+	h.waiting, h.reports = nil, nil
 }
 
 // sleep returns true when d has passed, or false once ctx has ended.

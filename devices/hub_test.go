@@ -44,7 +44,7 @@ func TestAnOlderReadingNeverFollowsANewerOne(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				h, log := newHub(), new(commits)
-				f := newFeed("a", "d", "a", h)
+				f := newFeed("a", "d", "a", nil, h)
 				f.status.State = Online
 				go h.run(ctx, log.emit)
 				for n := range 2 {
@@ -80,7 +80,7 @@ func TestWhatIsRefusedAfterTheEndIsCountedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		h, log := newHub(), new(commits)
-		f := newFeed("a", "d", "a", h)
+		f := newFeed("a", "d", "a", nil, h)
 		go h.run(ctx, log.emit)
 		_ = f.Put(time.Now(), Reading{Name: "n"})
 		synctest.Wait()

@@ -2,7 +2,9 @@ package devices
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"periph.io/x/conn/v3/i2c"
@@ -14,7 +16,7 @@ import (
 // I2C are the settings of every device on an I²C bus. A driver embeds them in
 // its own settings, with the chip's usual address as the default.
 type I2C struct {
-	Bus     string  `config:"bus,required"` // 1, /dev/i2c-1 or sim:NAME
+	Bus     string  `config:"bus,required"` // 1, /dev/i2c-1 or sim:NAME; behind a multiplexer 1/0x70:3
 	Address Address `config:"address"`
 }
 
@@ -38,9 +40,19 @@ func (a *Address) UnmarshalText(text []byte) error {
 // String formats the address as in 0x76.
 func (a Address) String() string { return fmt.Sprintf("0x%02x", uint16(a)) }
 
+// Between reports a mistake at the address unless it is one of those that the
+// chip can be wired to.
+func (set I2C) Between(s *config.Section, chip string, low, high Address) error {
+	if set.Address != 0 && (set.Address < low || set.Address > high) {
+		return s.Errorf("address", "a %s is at %v to %v, not at %v", chip, low, high, set.Address)
+	}
+	return nil
+}
+
 // I2CPort is one address on a bus.
 type I2CPort struct {
 	bus  *i2cBus
+	hops []hop
 	addr Address
 }
 
@@ -48,25 +60,61 @@ type I2CPort struct {
 // is opened yet. The error has the position of the bus that cannot be one, of
 // the address that is missing or that another device has already.
 func (w *Wiring) I2C(s *config.Section, set I2C) (*I2CPort, error) {
-	name, err := w.buses.ResolveI2C(set.Bus)
+	root, hops, err := cutHops(set.Bus)
+	if err != nil {
+		return nil, s.Errorf("bus", "%v", err)
+	}
+	name, err := w.buses.ResolveI2C(root)
 	if err != nil {
 		return nil, s.Errorf("bus", "%v", err)
 	}
 	if set.Address == 0 {
 		return nil, s.Errorf("", "the required key %q is missing", "address")
 	}
-	at := fmt.Sprintf("%s %v", name, set.Address)
-	if other, taken := w.taken[at]; taken {
-		return nil, s.Errorf("address", "%v on bus %s is %s already", set.Address, name, other)
+	if err := w.take(set.Address, name, hops, s.Name()); err != nil {
+		return nil, s.Errorf("address", "%v", err)
 	}
-	w.taken[at] = s.Name()
 	bus := w.i2c[name]
 	if bus == nil {
 		open := func() (i2c.BusCloser, error) { return w.buses.I2C(name) }
-		bus = &i2cBus{name: name, open: open, transfers: make(chan *transfer)}
+		bus = &i2cBus{lane: newLane(name), open: open}
 		w.i2c[name] = bus
 	}
-	return &I2CPort{bus, set.Address}, nil
+	if len(hops) > 0 && !slices.Contains(bus.muxes, hops[0].addr) {
+		bus.muxes = append(bus.muxes, hops[0].addr)
+	}
+	return &I2CPort{bus, hops, set.Address}, nil
+}
+
+// take gives the address at the end of the hops to a device. What is on the
+// way to a channel answers beside the channel itself, so that an address there
+// must not be used again behind it.
+func (w *Wiring) take(addr Address, bus string, hops []hop, device string) error {
+	place := func(addr Address, n int) string { return fmt.Sprintf("%v on bus %s", addr, pathName(bus, hops[:n])) }
+	here := place(addr, len(hops))
+	for i := range len(hops) + 1 {
+		if other, taken := w.taken[place(addr, i)]; taken {
+			return fmt.Errorf("%s is %s already", place(addr, i), other)
+		}
+		if i < len(hops) && hops[i].addr == addr {
+			return fmt.Errorf("%s is the multiplexer that leads to the device", place(addr, i))
+		}
+	}
+	if other, taken := w.behind[here]; taken {
+		return fmt.Errorf("%s would answer together with %s", here, other)
+	}
+	w.taken[here] = device
+	for i, h := range hops {
+		w.behind[place(addr, i)] = device
+		w.behind[place(h.addr, i)] = "the multiplexer that leads to " + device
+	}
+	return nil
+}
+
+// Tx writes w to the device, then reads r from it, before ctx ends. It may be
+// called from any goroutine.
+func (p *I2CPort) Tx(ctx context.Context, w, r []byte) error {
+	return p.bus.tx(ctx, p.hops, uint16(p.addr), w, r)
 }
 
 // Opener returns an [Opener] for a sensor at the port. open sets the chip up
@@ -75,10 +123,10 @@ func (w *Wiring) I2C(s *config.Section, set I2C) (*I2CPort, error) {
 // a driver that waits for a chip without end comes to one.
 func (p *I2CPort) Opener(open func(d *i2c.Dev) (Sensor, error)) Opener {
 	return func(ctx context.Context) (Sensor, error) {
-		b := &boundBus{p.bus, ctx}
+		b := &boundBus{port: p, ctx: ctx}
 		sensor, err := open(&i2c.Dev{Bus: b, Addr: uint16(p.addr)})
 		if err != nil {
-			return nil, err
+			return nil, b.explain(err)
 		}
 		return &boundSensor{sensor, b}, nil
 	}
@@ -87,14 +135,29 @@ func (p *I2CPort) Opener(open func(d *i2c.Dev) (Sensor, error)) Opener {
 // boundBus is a bus that works until a context ends. periph's interfaces carry
 // none, and the one that counts changes from reading to reading.
 type boundBus struct {
-	bus *i2cBus
-	ctx context.Context
+	port *I2CPort
+	ctx  context.Context
+	err  error // of the last transfer
 }
 
-func (b *boundBus) String() string                    { return b.bus.name }
-func (b *boundBus) Tx(addr uint16, w, r []byte) error { return b.bus.tx(b.ctx, addr, w, r) }
+func (b *boundBus) String() string { return pathName(b.port.bus.name, b.port.hops) }
+
+func (b *boundBus) Tx(addr uint16, w, r []byte) error {
+	b.err = b.port.bus.tx(b.ctx, b.port.hops, addr, w, r)
+	return b.err
+}
+
 func (b *boundBus) SetSpeed(physic.Frequency) error {
-	return fmt.Errorf("bus %s: the speed cannot be changed", b.bus.name)
+	return fmt.Errorf("bus %s: the speed cannot be changed", b.port.bus.name)
+}
+
+// explain adds to the error of a driver why its last transfer failed, which
+// some keep to themselves.
+func (b *boundBus) explain(err error) error {
+	if err == nil || b.err == nil || errors.Is(err, b.err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, b.err)
 }
 
 type boundSensor struct {
@@ -103,82 +166,7 @@ type boundSensor struct {
 }
 
 func (s *boundSensor) Read(ctx context.Context) ([]Reading, error) {
-	s.bus.ctx = ctx
-	return s.sensor.Read(ctx)
-}
-
-// reopenAfter failures in a row, the adapter is taken for gone.
-const reopenAfter = 3
-
-// i2cBus is a bus that its devices share. One goroutine does all transfers: a
-// device that holds the bus blocks that goroutine, not those that wait for it
-// to be done with. The bus is open from the first transfer on, and opened anew
-// after failures, since a USB adapter may have been plugged in again.
-type i2cBus struct {
-	name      string
-	open      func() (i2c.BusCloser, error)
-	transfers chan *transfer
-}
-
-type transfer struct {
-	addr uint16
-	w, r []byte // not the caller's, who may have gone
-	done chan error
-}
-
-// tx waits for its turn and the transfer, at most until ctx ends.
-func (b *i2cBus) tx(ctx context.Context, addr uint16, w, r []byte) error {
-	buf := make([]byte, len(w)+len(r))
-	copy(buf, w)
-	t := &transfer{addr, buf[:len(w):len(w)], buf[len(w):], make(chan error, 1)}
-	if err := context.Cause(ctx); err != nil {
-		return fmt.Errorf("address %v on bus %s: %w", Address(addr), b.name, err)
-	}
-	select {
-	case b.transfers <- t:
-	case <-ctx.Done():
-		return fmt.Errorf("bus %s is busy, another device may be holding it: %w", b.name, context.Cause(ctx))
-	}
-	select {
-	case err := <-t.done:
-		copy(r, t.r)
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("address %v on bus %s does not answer: %w", Address(addr), b.name, context.Cause(ctx))
-	}
-}
-
-// run does transfers until ctx ends, then closes the bus.
-func (b *i2cBus) run(ctx context.Context) {
-	var bus i2c.BusCloser
-	shut := func() {
-		if bus != nil {
-			_ = bus.Close() // nothing was buffered
-			bus = nil
-		}
-	}
-	defer shut()
-	for failures := 0; ; {
-		var t *transfer
-		select {
-		case <-ctx.Done():
-			return
-		case t = <-b.transfers:
-		}
-		var err error
-		if bus == nil {
-			bus, err = b.open()
-		}
-		if err == nil {
-			err = bus.Tx(t.addr, t.w, t.r)
-		}
-		if failures++; err == nil {
-			failures = 0
-		}
-		if failures >= reopenAfter {
-			failures = 0
-			shut()
-		}
-		t.done <- err
-	}
+	s.bus.ctx, s.bus.err = ctx, nil
+	readings, err := s.sensor.Read(ctx)
+	return readings, s.bus.explain(err)
 }

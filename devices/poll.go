@@ -28,15 +28,19 @@ type Opener func(ctx context.Context) (Sensor, error)
 
 // Poll returns the source that opens a sensor and reads it at once, then at
 // every interval. A reading that takes longer than the interval delays the
-// next one to the interval after; those left out are counted.
-func Poll(p Polling, open Opener) Source {
-	return &poll{p.Interval.Std(), p.Timeout.Std(), open}
+// next one to the interval after; those left out are counted. The quantities
+// are what the sensor measures.
+func Poll(p Polling, open Opener, quantities ...Quantity) Source {
+	return &poll{p.Interval.Std(), p.Timeout.Std(), open, quantities}
 }
 
 type poll struct {
 	interval, timeout time.Duration
 	open              Opener
+	quantities        []Quantity
 }
+
+func (p *poll) Quantities() []Quantity { return p.quantities }
 
 func (p *poll) Run(ctx context.Context, feed *Feed) error {
 	sensor, err := p.start(ctx)
@@ -80,4 +84,13 @@ func (p *poll) read(ctx context.Context, sensor Sensor, feed *Feed) error {
 
 func (p *poll) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("not done within %v", config.Duration(p.timeout)))
+}
+
+// Wait returns nil when d has passed, as a chip needs it to measure, or why ctx
+// ended before.
+func Wait(ctx context.Context, d time.Duration) error {
+	if !sleep(ctx, d) {
+		return context.Cause(ctx)
+	}
+	return nil
 }

@@ -15,16 +15,25 @@ import (
 // Wiring hands the ports of buses to drivers, and sees to it that none is
 // given away twice.
 type Wiring struct {
-	buses Buses
-	i2c   map[string]*i2cBus // by resolved name
-	taken map[string]string  // place to the device that has it
+	buses   Buses
+	memory  *Memory
+	i2c     map[string]*i2cBus      // by resolved name
+	oneWire map[string]*oneWireLane // by name
+	taken   map[string]string       // place to the device that has it
+	behind  map[string]string       // place to the device behind a multiplexer that would answer too
+	locks   map[string]*Interlock   // by name
 }
+
+// Memory returns what the devices remember. It must not be used before the
+// source runs.
+func (w *Wiring) Memory() *Memory { return w.memory }
 
 // Set are the devices of a configuration.
 type Set struct {
 	devices []*device
 	wiring  *Wiring
 	hub     *hub
+	desks   map[string]*desk // of outputs, by the topic of their commands
 
 	mu     sync.Mutex
 	stop   context.CancelFunc // nil unless Run is running
@@ -36,6 +45,7 @@ type Set struct {
 type deviceSettings struct {
 	Driver string `config:"driver,required"`
 	Topic  string `config:"topic"`
+	shapeSettings
 }
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
@@ -44,8 +54,12 @@ var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 // with every mistake and its position. Load touches no hardware.
 func Load(sections config.Named, drivers []Driver, buses Buses) (*Set, error) {
 	set := &Set{
-		hub:    newHub(),
-		wiring: &Wiring{buses: buses, i2c: map[string]*i2cBus{}, taken: map[string]string{}},
+		hub:   newHub(),
+		desks: map[string]*desk{},
+		wiring: &Wiring{
+			buses: buses, memory: new(Memory), i2c: map[string]*i2cBus{}, oneWire: map[string]*oneWireLane{},
+			taken: map[string]string{}, behind: map[string]string{}, locks: map[string]*Interlock{},
+		},
 	}
 	var errs config.Errors
 	topics := map[string]string{} // prefix to device
@@ -86,7 +100,21 @@ func (set *Set) load(s *config.Section, drivers []Driver, topics map[string]stri
 	}
 	source, err := driver.New(s.Allow(common...), set.wiring)
 	errs.Add(placed(s, err))
-	return &device{source, newFeed(s.Name(), driver.Name, c.Topic, set.hub)}, errs.Err()
+	var quantities []Quantity
+	if m, ok := source.(Measurer); ok {
+		quantities = m.Quantities()
+	}
+	kept := map[string]shape{}
+	if source != nil { // else the keys of its readings are not known
+		var mistakes config.Errors
+		kept, mistakes = shapes(s, c.shapeSettings, quantities)
+		errs.Add(mistakes.Err())
+	}
+	d := &device{source, newFeed(s.Name(), driver.Name, c.Topic, kept, set.hub)}
+	if a, ok := source.(Actuator); ok {
+		set.furnish(d.feed, a)
+	}
+	return d, errs.Err()
 }
 
 func checkPrefix(topic string) error {
@@ -126,6 +154,20 @@ func placed(s *config.Section, err error) error {
 	return s.Errorf("", "%v", err)
 }
 
+// Remember makes the devices keep what they must not forget, such as totals. It
+// is called before Run.
+func (set *Set) Remember(m *Memory) {
+	*set.wiring.memory = *m
+	for _, d := range set.desks {
+		d.remember()
+	}
+}
+
+// Observe has see called with each event of a device as soon as there is one,
+// before it is on disk and even if the log refuses it. It is called before Run;
+// see must be quick and must not call back.
+func (set *Set) Observe(see func([]event.Event)) { set.hub.observe = see }
+
 // Run works all devices and emits their events until ctx ends or the set is
 // closed, then returns nil. It waits for all that it started, for a transfer
 // on a bus and an emit that blocks too. A set runs once.
@@ -150,6 +192,12 @@ func (set *Set) Run(ctx context.Context, emit event.Emit) error {
 	last, end := context.WithCancel(context.WithoutCancel(ctx))
 	for _, bus := range set.wiring.i2c {
 		rest.Go(func() { bus.run(last) })
+	}
+	for _, bus := range set.wiring.oneWire {
+		rest.Go(func() { bus.run(last) })
+	}
+	for _, d := range set.desks {
+		sources.Go(func() { d.run(ctx) })
 	}
 	rest.Go(func() { set.hub.run(last, emit) })
 	for _, d := range set.devices {
@@ -181,4 +229,15 @@ func (set *Set) Status() []Status {
 		all[i] = d.feed.Status()
 	}
 	return all
+}
+
+// Latest returns the newest readings of a device, and whether there is one of
+// that name.
+func (set *Set) Latest(name string) (readings []Latest, known bool) {
+	for _, d := range set.devices {
+		if d.feed.status.Name == name {
+			return d.feed.Latest(), true
+		}
+	}
+	return nil, false
 }

@@ -22,6 +22,7 @@ type device struct {
 func (d *device) run(ctx context.Context) {
 	for failures := 0; ; {
 		err := d.attempt(ctx)
+		d.feed.flush()
 		if ctx.Err() != nil {
 			return
 		}

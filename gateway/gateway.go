@@ -110,7 +110,7 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 
 func (g *Gateway) openBroker(cfg *Config, access broker.Access) (err error) {
 	o := broker.Options{
-		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
+		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Gateway: cfg.Gateway, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
 		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,
 		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
 		Release: g.log.Release,
@@ -186,6 +186,7 @@ func (g *Gateway) start() error {
 
 func (g *Gateway) startOps(cfg *Config) error {
 	g.ops = ops.NewServer(g, g.logger)
+	g.ops.ShowDevices(g)
 	g.control = ops.SocketPath(cfg.Store.Path)
 	control, err := ops.ListenControl(g.control)
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"holdfast/devices"
 	"holdfast/devices/bme280"
 	"holdfast/devices/bus"
+	"holdfast/devices/input"
+	"holdfast/devices/output"
 	"holdfast/devices/sim"
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
@@ -28,10 +30,11 @@ type memory struct {
 	events map[string][]event.Event // by stream
 	more   chan struct{}
 	fail   func(forward.Batch) error
+	boards *sim.Boards // what the gateway's devices are wired to
 }
 
 func newMemory() *memory {
-	return &memory{events: map[string][]event.Event{}, more: make(chan struct{}, 1)}
+	return &memory{events: map[string][]event.Event{}, more: make(chan struct{}, 1), boards: new(sim.Boards)}
 }
 
 func (m *memory) Send(_ context.Context, b forward.Batch) error {
@@ -94,7 +97,8 @@ func run(t *testing.T, dir, text string, sink *memory) (g *Gateway, stop func())
 	write("gateway: test\nstore: {path: store}\nmqtt: {listen: 127.0.0.1:0}\nhttp: {listen: off}\n" + text)
 	load := func() (*Config, error) {
 		return Load([]string{path}, Parts{
-			Sinks: []forward.Kind{sink.kind()}, Drivers: []devices.Driver{bme280.Driver}, Buses: bus.Buses{Simulated: new(sim.Boards).Open},
+			Sinks: []forward.Kind{sink.kind()}, Drivers: []devices.Driver{bme280.Driver, output.Driver, input.Driver},
+			Buses: bus.Buses{Simulated: sink.boards.Open, SimulatedLines: &sink.boards.GPIO},
 		})
 	}
 	cfg, err := load()

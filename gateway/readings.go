@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"holdfast/devices"
 	"holdfast/gateway/event"
@@ -13,8 +14,10 @@ import (
 // runningDevices are the devices of one configuration at work.
 type runningDevices struct {
 	*devices.Set
-	stop context.CancelFunc // what waits for the log
-	done chan struct{}
+	stop         context.CancelFunc // what waits for the log
+	done         chan struct{}
+	stopCommands context.CancelFunc
+	followers    sync.WaitGroup
 }
 
 // startDevices runs the configured devices; their readings are events like
@@ -29,11 +32,18 @@ func (g *Gateway) startDevices(cfg *Config) error {
 	}
 	// A device may wait for room in a full stream when it is to stop.
 	ctx, stop := context.WithCancel(g.intake)
-	r := &runningDevices{set, stop, make(chan struct{})}
 	in := newIntake(ctx, g.log, cfg.Streams)
+	commands, stopCommands := context.WithCancel(context.Background())
+	r := &runningDevices{Set: set, stop: stop, done: make(chan struct{}), stopCommands: stopCommands}
+	memory := memoryOf(cfg)
+	set.Remember(memory)
 	g.mu.Lock()
 	g.devices = r
 	g.mu.Unlock()
+	if topics := set.CommandTopics(); len(topics) > 0 {
+		f := &follower{g.log, set, topics, memory, g.fail}
+		r.followers.Go(func() { f.run(commands) })
+	}
 	go func() {
 		defer close(r.done)
 		if err := set.Run(context.Background(), in.patient); err != nil {
@@ -55,6 +65,8 @@ func (g *Gateway) stopDevices() {
 	g.devices = nil
 	g.mu.Unlock()
 	if r != nil {
+		r.stopCommands()
+		r.followers.Wait()
 		r.stop()
 		r.Close()
 		<-r.done

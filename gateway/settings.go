@@ -37,6 +37,7 @@ type Config struct {
 	// same as long as everything said about them is the same.
 	Devices        func() (*devices.Set, error)
 	DeviceSettings string
+	Parts          Parts // what the configuration could name
 
 	// Warnings are what the configuration allows but was hardly meant.
 	Warnings config.Errors
@@ -134,7 +135,7 @@ type loader struct {
 }
 
 func load(paths []string, parts Parts, total config.Size) (*Config, error) {
-	l := &loader{parts: parts, total: total, c: &Config{}}
+	l := &loader{parts: parts, total: total, c: &Config{Parts: parts}}
 	root, err := config.LoadAll(paths...)
 	l.errs.Add(err)
 	if root == nil {

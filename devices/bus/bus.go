@@ -1,6 +1,8 @@
 // Package bus opens the buses that devices are wired to: those of the Linux
 // kernel by number or device file, and simulated ones as sim:NAME. It is the
-// only package that imports periph's host drivers, and knows no chip.
+// only package that imports periph's host drivers and go-gpiocdev, and knows no
+// chip. Lines are opened by go-gpiocdev: periph's make an output low for a
+// moment before it is high, and tell neither the times nor the loss of edges.
 //
 // A bus of the kernel is opened by itself when it is first needed, not looked
 // for at start, so that an adapter may be plugged in later. The adapter must be
@@ -18,6 +20,9 @@ import (
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/host/v3/sysfs"
+
+	"holdfast/devices"
+	"holdfast/devices/gpio"
 )
 
 const (
@@ -29,7 +34,15 @@ const (
 type Buses struct {
 	// Simulated opens the bus behind sim:NAME; nil if there are none.
 	Simulated func(name string) (i2c.BusCloser, error)
+	// SimulatedOneWire returns the 1-Wire bus of sim:NAME, SimulatedLines opens
+	// the lines of the chips sim:NAME; nil if there are none.
+	SimulatedOneWire func(name string) devices.OneWire
+	SimulatedLines   gpio.Lines
+	// Root is put before the directories of the kernel; "" outside tests.
+	Root string
 }
+
+var _ devices.Buses = Buses{}
 
 // ResolveI2C returns /dev/i2c-1 for 1, and sim:NAME and paths below /dev as
 // they are.

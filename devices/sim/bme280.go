@@ -38,6 +38,7 @@ type BME280 struct {
 	trim    Trim
 	fixed   *[3]uint32 // raw temperature, pressure, humidity, instead of the weather
 	frozen  bool
+	dry     bool // a BMP280
 
 	reg     [256]byte
 	pointer byte
@@ -49,6 +50,13 @@ type BME280 struct {
 // NewBME280 returns a chip that has just been powered on, with [ExampleTrim].
 func NewBME280(w Weather) *BME280 {
 	d := &BME280{weather: w, trim: ExampleTrim}
+	d.powerOn()
+	return d
+}
+
+// NewBMP280 returns the chip without humidity.
+func NewBMP280(w Weather) *BME280 {
+	d := &BME280{weather: w, trim: ExampleTrim, dry: true}
 	d.powerOn()
 	return d
 }
@@ -82,6 +90,9 @@ func (d *BME280) powerOn() {
 	d.reg[regID] = 0x60
 	d.trim.store(&d.reg)
 	d.store(skipped20, skipped20, skipped16)
+	if d.dry {
+		d.reg[regID] = 0x58
+	}
 }
 
 // Write sets the register to read from; what follows its number are a value
@@ -115,7 +126,9 @@ func (d *BME280) set(reg, v byte, now time.Time) {
 			d.powerOn()
 		}
 	case regCtrlHum:
-		d.reg[reg] = v & 7
+		if !d.dry {
+			d.reg[reg] = v & 7
+		}
 	case regConfig:
 		if d.mode() != modeNormal { // else it may be ignored, section 5.4.6
 			d.reg[reg] = v
@@ -204,7 +217,7 @@ func (d *BME280) sample(t time.Time) {
 	if d.reg[regCtrlMeas]>>2&7 == 0 {
 		rawP = skipped20
 	}
-	if d.osrsH&7 == 0 {
+	if d.osrsH&7 == 0 || d.dry {
 		rawH = skipped16
 	}
 	d.store(rawT, rawP, rawH)

@@ -64,12 +64,14 @@ type Bus struct {
 	mu     sync.Mutex
 	chips  map[uint16]Device
 	faults map[uint16]Fault
+	garble map[uint16]int
+	slow   time.Duration
 	count  uint64
 }
 
 // NewBus returns a bus with nothing on it.
 func NewBus(name string) *Bus {
-	return &Bus{name: name, chips: map[uint16]Device{}, faults: map[uint16]Fault{}}
+	return &Bus{name: name, chips: map[uint16]Device{}, faults: map[uint16]Fault{}, garble: map[uint16]int{}}
 }
 
 // Plug connects a chip, in place of what was at the address.
@@ -94,6 +96,66 @@ func (b *Bus) Break(addr uint16, f Fault) {
 	b.faults[addr] = f
 }
 
+// Garble flips the highest bit but one of the first byte of the next n reads
+// from an address, as noise on the cable does.
+func (b *Bus) Garble(addr uint16, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.garble[addr] = n
+}
+
+// find returns what answers at an address: a chip on the bus, or behind the
+// open channels of its multiplexers; nil if there is none. Where several
+// answer, they read as what all of them leave high.
+func (b *Bus) find(addr uint16) (found Device) {
+	if chip := b.chips[addr]; chip != nil {
+		found = chip
+	}
+	for _, chip := range b.chips {
+		mux, ok := chip.(*PCA9548)
+		if !ok {
+			continue
+		}
+		for _, channel := range mux.open() {
+			channel.mu.Lock()
+			behind := channel.find(addr)
+			channel.mu.Unlock()
+			switch {
+			case behind == nil:
+			case found == nil:
+				found = behind
+			default:
+				found = both{found, behind}
+			}
+		}
+	}
+	return found
+}
+
+// both are two chips that answer to one address.
+type both struct{ a, b Device }
+
+func (d both) Write(p []byte) {
+	d.a.Write(p)
+	d.b.Write(p)
+}
+
+func (d both) Read(p []byte) {
+	q := make([]byte, len(p))
+	d.a.Read(p)
+	d.b.Read(q)
+	for i := range p {
+		p[i] &= q[i] // the bus is low if either is
+	}
+}
+
+// Slow makes each transfer take d, as on a real bus.
+func (b *Bus) Slow(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.slow = d
+}
+
 // Transfers returns how many transfers were tried.
 func (b *Bus) Transfers() uint64 {
 	b.mu.Lock()
@@ -105,8 +167,11 @@ func (b *Bus) Transfers() uint64 {
 func (b *Bus) Tx(addr uint16, w, r []byte) error {
 	b.mu.Lock()
 	b.count++
-	fault := b.faults[addr]
+	fault, slow := b.faults[addr], b.slow
 	b.mu.Unlock()
+	if slow > 0 {
+		time.Sleep(slow)
+	}
 	if fault != nil { // without the lock: a stall must not keep Unplug waiting
 		if err := fault(); err != nil {
 			return fmt.Errorf("%s, address 0x%02x: %w", b.name, addr, err)
@@ -114,7 +179,7 @@ func (b *Bus) Tx(addr uint16, w, r []byte) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	chip := b.chips[addr]
+	chip := b.find(addr)
 	if chip == nil {
 		return fmt.Errorf("%s, address 0x%02x: %w", b.name, addr, ErrNACK)
 	}
@@ -123,6 +188,10 @@ func (b *Bus) Tx(addr uint16, w, r []byte) error {
 	}
 	if len(r) > 0 {
 		chip.Read(r)
+		if b.garble[addr] > 0 {
+			b.garble[addr]--
+			r[0] ^= 0x40
+		}
 	}
 	return nil
 }

@@ -9,6 +9,6 @@
 // settings with its supply ([BME280.PowerOn]), whose values are stuck
 // ([BME280.Freeze]), or that reads as all ones ([Floating]).
 //
-// The package imports nothing of the gateway. Models read time.Now and so
+// The package imports nothing of the gateway but what lines are (package gpio). Models read time.Now and so
 // follow the clock of testing/synctest.
 package sim

@@ -18,6 +18,18 @@ type Weather func(t time.Time) Climate
 // Steady returns a weather that never changes.
 func Steady(c Climate) Weather { return func(time.Time) Climate { return c } }
 
+// Drift returns a weather as a sensor sees it whose error grows by so much per
+// day from the given time on.
+func Drift(w Weather, from time.Time, perDay Climate) Weather {
+	return func(t time.Time) Climate {
+		c, days := w(t), max(0, t.Sub(from).Hours()/24)
+		c.Temperature += days * perDay.Temperature
+		c.Pressure += days * perDay.Pressure
+		c.Humidity += days * perDay.Humidity
+		return c
+	}
+}
+
 // Daily returns the weather of a shed: warmest in the afternoon (UTC), air
 // that dries as it warms, fronts that pass within days, and a little noise.
 // Equal seeds make equal weather.

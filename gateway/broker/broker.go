@@ -100,6 +100,7 @@ type Options struct {
 
 	Logger  *slog.Logger // default: none
 	Version string       // told below $SYS
+	Gateway string       // the name of the gateway, told to other gateways
 
 	// Emit takes a batch into the log, under the contract of [event.Emit].
 	// It is called from one goroutine per client, concurrently.

@@ -45,6 +45,7 @@ type outbox struct {
 	saving bool
 
 	filters atomic.Pointer[[]string] // of subs, for scanners
+	peer    string                   // the gateway that the client is, see introductions
 }
 
 // memo remembers what topics match.
@@ -72,6 +73,7 @@ func (s *subscription) asIs() bool    { return s.options&8 != 0 }
 // there when the feed was at offset if that is not nil. The caller holds o.mu.
 func (o *outbox) match(topic string, f *Feed, offset uint64) (m match) {
 	var own match
+	m.peer = o.peer
 	for _, sub := range o.subs {
 		if isShared(sub.filter) || !event.Match(sub.filter, topic) {
 			continue

@@ -165,13 +165,13 @@ func (c *Client) request(ctx context.Context, method, path string, content io.Re
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
 	if err != nil {
 		return nil, fmt.Errorf("the connection to the gateway broke: %w", err)
 	}
 	var f failure
-	if json.Unmarshal(body, &f) != nil || f.Error == "" {
-		f.Error = fmt.Sprintf("the gateway answered %s: %s", resp.Status, bytes.TrimSpace(body))
+	if json.Unmarshal(answer, &f) != nil || f.Error == "" {
+		f.Error = fmt.Sprintf("the gateway answered %s: %s", resp.Status, bytes.TrimSpace(answer))
 	}
 	if resp.StatusCode == http.StatusUnprocessableEntity {
 		return nil, &ConfigError{f.Error}

@@ -31,6 +31,11 @@ func (s *Server) controlHandler() http.Handler {
 	s.verifyRoutes(mux)
 	s.ruleRoutes(mux)
 	s.replayHandlers(mux)
+	if s.devices != nil {
+		mux.HandleFunc("GET /v1/devices", s.serveDevices)
+		mux.HandleFunc("POST /v1/devices/scan", s.serveScan)
+		mux.HandleFunc("POST /v1/devices/write/{output...}", s.serveWrite)
+	}
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

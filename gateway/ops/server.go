@@ -16,6 +16,7 @@ import (
 // Server serves the HTTP address and the control socket of one gateway.
 type Server struct {
 	gateway  Gateway
+	devices  Devices // nil if there are none to be asked for
 	log      *slog.Logger
 	registry *prometheus.Registry
 
@@ -38,6 +39,10 @@ func NewServer(g Gateway, log *slog.Logger) *Server {
 		failed:   make(chan error, 2),
 	}
 }
+
+// ShowDevices makes the control socket answer for devices. It is called before
+// Start.
+func (s *Server) ShowDevices(d Devices) { s.devices = d }
 
 // Start serves health and metrics on public and the rest on control, until
 // Close; it returns at once and owns both listeners. Either may be nil.

@@ -1,0 +1,294 @@
+// Package registers reads any device at an I²C bus by a description of its
+// registers, for chips that have no driver:
+//
+//	boiler:
+//	  driver: registers
+//	  bus: 1
+//	  address: 0x48
+//	  init: [[0x01, 0x60, 0xa0]]            # writes after it is found
+//	  registers:
+//	    temperature: {at: 0x00, bytes: 2, signed: true, shift: 4, scale: 0.0625, unit: Cel}
+//
+// A register is read by writing at, waiting for wait if it is given, and reading.
+// skip leaves out the first bytes of the answer, bytes are those of the value,
+// order tells which comes first. shift drops the lowest bits, bits keeps so many of
+// the others, signed takes the highest of them for the sign. The value is
+// raw × scale + offset. With crc each group of every bytes of the answer is followed
+// by a CRC-8 that is checked and left out. expect fails if the raw value is
+// another one, for registers that tell what the chip is.
+package registers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"strconv"
+	"time"
+
+	"periph.io/x/conn/v3/i2c"
+
+	"holdfast/devices"
+	"holdfast/gateway/config"
+)
+
+// Driver is the entry in the list of drivers.
+var Driver = devices.Driver{
+	Name: "registers",
+	Doc:  "Reads the registers of any device at an I²C bus, as the settings describe them.",
+	Sample: `bus: 1
+address: 0x44
+interval: 10s
+init: [[0x30, 0xa2]]           # bytes to write when it is found
+settle: 2ms                    # wait after each of them
+registers:
+  temperature: {at: [0x24, 0x00], wait: 16ms, bytes: 2, scale: 0.0026703, offset: -45, unit: Cel, crc: {poly: 0x31, init: 0xff, every: 2}}
+  humidity: {at: [0x24, 0x00], wait: 16ms, skip: 2, bytes: 2, scale: 0.0015259, unit: "%RH", low: 0, high: 100, crc: {poly: 0x31, init: 0xff, every: 2}}
+`,
+	New: newSource,
+}
+
+// number is a byte or word written as 0x1f or 31.
+type number uint64
+
+func (n *number) UnmarshalText(text []byte) error {
+	v, err := strconv.ParseUint(string(text), 0, 64)
+	if err != nil {
+		return fmt.Errorf("%q is not a number; write it as 31 or 0x1f", text)
+	}
+	*n = number(v)
+	return nil
+}
+
+type crcSettings struct {
+	Poly  number `config:"poly"`
+	Init  number `config:"init"`
+	Every int    `config:"every,min=1,max=32"`
+}
+
+type registerSettings struct {
+	At     []number        `config:"at,required"`
+	Wait   config.Duration `config:"wait,max=10s"`
+	Skip   int             `config:"skip,min=0,max=64"`
+	Bytes  int             `config:"bytes,min=1,max=8"`
+	Order  string          `config:"order,oneof=big|little"`
+	Signed bool            `config:"signed"`
+	Shift  int             `config:"shift,min=0,max=63"`
+	Bits   int             `config:"bits,min=1,max=64"`
+	Scale  float64         `config:"scale"`
+	Offset float64         `config:"offset"`
+	Unit   string          `config:"unit"`
+	Low    float64         `config:"low"`
+	High   float64         `config:"high"`
+	CRC    *crcSettings    `config:"crc"`
+	Expect *number         `config:"expect"`
+}
+
+type register struct {
+	registerSettings
+	name string
+	at   []byte
+}
+
+func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
+	set := struct {
+		devices.Polling
+		devices.I2C
+		Init      [][]number      `config:"init"`
+		Settle    config.Duration `config:"settle,max=10s"`
+		Registers config.Named    `config:"registers,required"`
+	}{Polling: devices.Every(10 * time.Second)}
+	if err := s.Decode(&set); err != nil {
+		return nil, err
+	}
+	var errs config.Errors
+	var inits [][]byte
+	for i, line := range set.Init {
+		b, err := octets(line)
+		if err != nil {
+			errs.Add(s.Errorf(fmt.Sprintf("init.%d", i), "%v", err))
+		}
+		inits = append(inits, b)
+	}
+	var all []register
+	var quantities []devices.Quantity
+	for _, r := range set.Registers {
+		reg := register{registerSettings: registerSettings{Bytes: 1, Order: "big", Scale: 1}, name: r.Name()}
+		if err := r.Decode(&reg.registerSettings); err != nil {
+			errs.Add(err)
+			continue
+		}
+		var err error
+		if reg.at, err = octets(reg.At); err != nil {
+			errs.Add(r.Errorf("at", "%v", err))
+		}
+		errs.Add(reg.check(r))
+		all = append(all, reg)
+		if reg.Expect == nil {
+			q := devices.Quantity{Name: reg.name, Unit: reg.Unit, Low: reg.Low, High: reg.High}
+			quantities = append(quantities, q)
+		}
+	}
+	if len(quantities) == 0 && len(errs) == 0 {
+		errs.Add(s.Errorf("registers", "there is no register to read"))
+	}
+	if err := errs.Err(); err != nil {
+		return nil, err
+	}
+	port, err := w.I2C(s, set.I2C)
+	if err != nil {
+		return nil, err
+	}
+	open := func(d *i2c.Dev) (devices.Sensor, error) {
+		for _, b := range inits {
+			if err := d.Tx(b, nil); err != nil {
+				return nil, fmt.Errorf("set the device up: %w", err)
+			}
+			time.Sleep(set.Settle.Std())
+		}
+		return &sensor{d, all}, nil
+	}
+	return devices.Poll(set.Polling, port.Opener(open), quantities...), nil
+}
+
+func octets(numbers []number) ([]byte, error) {
+	if len(numbers) == 0 {
+		return nil, errors.New("there is no byte to write")
+	}
+	var b []byte
+	for _, n := range numbers {
+		if n > 0xff {
+			return nil, fmt.Errorf("%#x is more than a byte; write its bytes one by one", uint64(n))
+		}
+		b = append(b, byte(n))
+	}
+	return b, nil
+}
+
+func (r *register) check(s *config.Section) error {
+	var errs config.Errors
+	if r.Bits == 0 {
+		r.Bits = 8*r.Bytes - r.Shift
+	}
+	if r.Bits < 1 || r.Shift+r.Bits > 8*r.Bytes {
+		errs.Add(s.Errorf("bits", "%d bits above the lowest %d are more than the %d of %d bytes", r.Bits, r.Shift, 8*r.Bytes, r.Bytes))
+	}
+	if c := r.CRC; c != nil {
+		if c.Every == 0 {
+			c.Every = r.Bytes
+		}
+		if c.Poly == 0 || c.Poly > 0xff || c.Init > 0xff {
+			errs.Add(s.Errorf("crc", "a CRC-8 needs a polynomial from 0x01 to 0xff, and starts at 0x00 to 0xff"))
+		}
+		if (r.Skip+r.Bytes)%c.Every != 0 {
+			errs.Add(s.Errorf("crc", "the %d bytes that are read are not made of groups of %d", r.Skip+r.Bytes, c.Every))
+		}
+	}
+	if r.Low > r.High {
+		errs.Add(s.Errorf("low", "low must be less than high"))
+	}
+	return errs.Err()
+}
+
+type sensor struct {
+	at        *i2c.Dev
+	registers []register
+}
+
+// Read reads all registers, those that follow each other with the same request
+// in one go.
+func (s *sensor) Read(ctx context.Context) ([]devices.Reading, error) {
+	var readings []devices.Reading
+	var answer []byte
+	for i := range s.registers {
+		r := &s.registers[i]
+		if i == 0 || !r.continues(&s.registers[i-1]) {
+			var err error
+			if answer, err = s.fetch(ctx, s.registers[i:]); err != nil {
+				return nil, fmt.Errorf("read %s: %w", r.name, err)
+			}
+		}
+		raw, value := r.decode(answer[r.Skip : r.Skip+r.Bytes])
+		switch {
+		case r.Expect == nil:
+			readings = append(readings, devices.Reading{Name: r.name, Unit: r.Unit, Value: value})
+		case raw != uint64(*r.Expect):
+			return nil, fmt.Errorf("read %s: it is %#x, not %#x; is this another device?", r.name, raw, uint64(*r.Expect))
+		}
+	}
+	return readings, nil
+}
+
+// continues reports whether r is part of the answer that q is part of.
+func (r *register) continues(q *register) bool {
+	sameCRC := r.CRC == q.CRC || r.CRC != nil && q.CRC != nil && *r.CRC == *q.CRC
+	return string(r.at) == string(q.at) && r.Wait == q.Wait && sameCRC
+}
+
+// fetch reads the answer that the first of the registers is part of.
+func (s *sensor) fetch(ctx context.Context, rest []register) ([]byte, error) {
+	first := &rest[0]
+	n := 0
+	for i := range rest {
+		if !rest[i].continues(first) {
+			break
+		}
+		n = max(n, rest[i].Skip+rest[i].Bytes)
+	}
+	size := n
+	if c := first.CRC; c != nil {
+		size += n / c.Every
+	}
+	answer := make([]byte, size)
+	var err error
+	if first.Wait == 0 {
+		err = s.at.Tx(first.at, answer)
+	} else if err = s.at.Tx(first.at, nil); err == nil {
+		if err = devices.Wait(ctx, first.Wait.Std()); err == nil {
+			err = s.at.Tx(nil, answer)
+		}
+	}
+	if err != nil || first.CRC == nil {
+		return answer, err
+	}
+	return first.CRC.strip(answer)
+}
+
+// strip checks the checksums and leaves them out.
+func (c *crcSettings) strip(answer []byte) (data []byte, err error) {
+	for ; len(answer) > c.Every; answer = answer[c.Every+1:] {
+		crc := byte(c.Init)
+		for _, b := range answer[:c.Every] {
+			crc ^= b
+			for range 8 {
+				if high := crc & 0x80; high != 0 {
+					crc = crc<<1 ^ byte(c.Poly)
+				} else {
+					crc <<= 1
+				}
+			}
+		}
+		if crc != answer[c.Every] {
+			return nil, errors.New("the checksum is wrong")
+		}
+		data = append(data, answer[:c.Every]...)
+	}
+	return data, nil
+}
+
+// decode returns the bits of the value, and the value.
+func (r *register) decode(b []byte) (raw uint64, value float64) {
+	for i := range b {
+		if r.Order == "little" {
+			raw |= uint64(b[i]) << (8 * i)
+		} else {
+			raw = raw<<8 | uint64(b[i])
+		}
+	}
+	raw = raw >> r.Shift & (1<<r.Bits - 1)
+	value = float64(raw)
+	if r.Signed && bits.Len64(raw) == r.Bits {
+		value = float64(int64(raw<<(64-r.Bits)) >> (64 - r.Bits))
+	}
+	return raw, devices.Round(value*r.Scale+r.Offset, 9)
+}
