@@ -148,3 +148,27 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// Whatever stands in from, it is a filter that MQTT knows or a mistake.
+func FuzzPattern(f *testing.F) {
+	for _, p := range []string{"plant/{line}/+/temp", "{a}", "a/#", "{a}/{a}", "{", "a{b}", "$x/{y}", "{topic}"} {
+		f.Add(p, "plant/1/2/temp")
+	}
+	f.Fuzz(func(t *testing.T, text, topic string) {
+		p, err := parsePattern(text)
+		if err != nil {
+			return
+		}
+		if err := event.CheckFilter(p.filter); err != nil {
+			t.Fatalf("%q became %q: %v", text, p.filter, err)
+		}
+		if event.CheckTopic(topic) != nil || !event.Match(p.filter, topic) {
+			return
+		}
+		for _, name := range p.names {
+			if _, err := topicLevel(topic, p.level(name)); err != nil {
+				t.Errorf("%q matches %q without %s: %v", text, topic, name, err)
+			}
+		}
+	})
+}
