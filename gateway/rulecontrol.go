@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -38,7 +39,11 @@ func (g *Gateway) RuleState(ctx context.Context, name, key string) (json.RawMess
 		if err != nil {
 			return err
 		}
-		state, err = json.Marshal(s)
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false) // calls have < and > in them
+		err = enc.Encode(s)
+		state = b.Bytes()
 		return err
 	})
 	return state, err

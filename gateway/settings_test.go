@@ -380,7 +380,7 @@ func TestTheReferenceShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reference.MQTT.Users, reference.Ingest.Tokens = "", nil // examples
+	reference.MQTT.Users, reference.Ingest.Tokens, reference.Tables = "", nil, nil // examples
 	if diff := cmp.Diff(defaults, reference, cmpopts.IgnoreFields(Config{}, "Rules", "Store", "Warnings", "Parts"),
 		cmpopts.IgnoreFields(DestinationConfig{}, "New", "Settings")); diff != "" {
 		t.Errorf("(-defaults +reference)\n%s", diff)

@@ -328,17 +328,11 @@ func (c *ruleCompiler) paneScope(inputs []*expression, columns []window.Aggregat
 	s := &scope{frame: f, names: map[string]*name{}, order: new([]string), compiler: c}
 	for i, col := range c.sp.columns {
 		k := anything
-		switch {
-		case len(columns) < len(c.sp.columns): // some are wrong
-		case col.fn.Result == window.Number:
-			k = number
-		case col.fn.Result == window.List:
-			k = list
-		case col.fn.Result == window.Record:
-			k = mapping
-		default:
-			if k = inputs[columns[i].Input].term.kindNow(); k > truth {
-				k = anything
+		if len(columns) == len(c.sp.columns) { // else some are wrong
+			if k = c.columnKind(col); k == anything && columns[i].Input >= 0 {
+				if k = inputs[columns[i].Input].term.kindNow(); k > truth {
+					k = anything
+				}
 			}
 		}
 		s.add(col.name, k, func() (any, error) { return f.pane.Values[i].Any(), nil })
@@ -349,6 +343,20 @@ func (c *ruleCompiler) paneScope(inputs []*expression, columns []window.Aggregat
 	s.add("early", truth, func() (any, error) { return f.pane.Early, nil })
 	s.add("expired", truth, func() (any, error) { return f.pane.Expired, nil })
 	return s
+}
+
+// columnKind is the kind of an aggregate; anything if it is that of what it
+// reads.
+func (c *ruleCompiler) columnKind(col column) kind {
+	switch col.fn.Result {
+	case window.Number:
+		return number
+	case window.List:
+		return list
+	case window.Record:
+		return mapping
+	}
+	return anything
 }
 
 func (s *scope) add(id string, k kind, get func() (any, error)) {

@@ -238,7 +238,7 @@ const jsonType = "application/json"
 
 // event makes an output for the event at hand.
 func (r *rule) event(o *emission) (event.Event, error) {
-	in := r.frame.ev
+	f, in := r.frame, r.frame.ev
 	out := event.Event{Source: "rule", Client: r.Name, Key: in.Key, QoS: o.qos, Retain: o.retain, Trace: in.Trace}
 	var err error
 	if out.Time, err = r.happened(); err != nil {
@@ -261,7 +261,7 @@ func (r *rule) event(o *emission) (event.Event, error) {
 	case r.timer != nil:
 		out.Payload, out.ContentType = append(appendTime([]byte(`{"time":`), in.Time.Std()), '}'), jsonType
 	default:
-		out.Payload, out.ContentType, out.Properties = in.Payload, in.ContentType, in.Properties
+		out.Payload, out.ContentType, out.Properties = in.Payload, f.contentType(), in.Properties
 	}
 	if r.timer == nil {
 		out.Cause = r.cause()

@@ -382,7 +382,7 @@ func (e *Engine) late(r *rule, ev *event.Event, key string, res *Result) {
 		return
 	}
 	out := event.Event{Source: "rule", Client: r.Name, Topic: ev.Topic, Key: key, Time: ev.Happened(), Trace: ev.Trace,
-		Payload: ev.Payload, ContentType: ev.ContentType, Properties: ev.Properties, QoS: ev.QoS, Cause: r.cause()}
+		Payload: ev.Payload, ContentType: e.frame.contentType(), Properties: ev.Properties, QoS: ev.QoS, Cause: r.cause()}
 	r.made = append(r.made[:0], output{r.win.late, out})
 	e.emit(r, r.made, res)
 }

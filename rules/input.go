@@ -64,9 +64,6 @@ func (e *Engine) Tables() map[string]string {
 	return all
 }
 
-// Has reports whether a rule belongs to the engine.
-func (e *Engine) Has(rule string) bool { return e.rule(rule) != nil }
-
 func (e *Engine) rule(name string) *rule {
 	for _, r := range e.rules {
 		if r.Name == name {
@@ -77,7 +74,7 @@ func (e *Engine) rule(name string) *rule {
 }
 
 // sampleEvery is how many events there are for one whose cost is measured.
-const sampleEvery = 16
+const sampleEvery = 32
 
 // enough is how many samples it takes to judge a rule.
 const enough = 64

@@ -2,6 +2,8 @@ package rules
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,10 +16,11 @@ type State struct {
 	Disabled bool          `json:"disabled"`
 	Reason   string        `json:"reason,omitempty"` // why it is disabled
 	Cost     time.Duration `json:"cost_ns,omitempty"`
-	Keys     int           `json:"keys"`             // with a memory
-	Next     *time.Time    `json:"next,omitempty"`   // when its timer triggers
-	Memory   []KeyState    `json:"memory"`           // of some keys, the last seen first
-	Latest   []LatestState `json:"latest,omitempty"` // what latest() knows
+	Keys     int           `json:"keys"`                  // with a memory
+	Next     *time.Time    `json:"next,omitempty"`        // when its timer triggers
+	Memory   []KeyState    `json:"memory"`                // of some keys, the last seen first
+	Latest   []LatestState `json:"latest,omitempty"`      // what latest() knows of some topics
+	Full     bool          `json:"latest_full,omitempty"` // there were more topics than latest() keeps
 }
 
 // KeyState is what a rule remembers of a key.
@@ -57,9 +60,10 @@ func (e *Engine) Inspect(rule, key string, most int) (State, error) {
 		}
 	}
 	for _, l := range r.latest {
-		for topic, v := range l.values {
+		s.Full = s.Full || l.full
+		for _, topic := range slices.Sorted(maps.Keys(l.values)) {
 			if len(s.Latest) < most {
-				s.Latest = append(s.Latest, LatestState{topic, v.Any()})
+				s.Latest = append(s.Latest, LatestState{topic, l.values[topic].Any()})
 			}
 		}
 	}

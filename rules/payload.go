@@ -79,12 +79,21 @@ func (f *frame) slot(path []string, k kind, bare bool) *slot {
 // pathName writes a path as one would in an expression.
 func pathName(path []string) string { return strings.Join(path, ".") }
 
-// format is that of the payload at hand.
+// format is that of the payload at hand. What rules emit says itself what it is.
 func (f *frame) format() codec.Codec {
-	if f.codec != nil {
+	if f.codec != nil && f.ev.Source != "rule" {
 		return f.codec
 	}
 	return codec.ByContentType(f.ev.ContentType)
+}
+
+// contentType is that of the payload at hand where it is passed on under another
+// topic: what the topic says about the format must not get lost.
+func (f *frame) contentType() string {
+	if f.codec == nil || f.ev.Source == "rule" {
+		return f.ev.ContentType
+	}
+	return codec.ContentType(f.codec)
 }
 
 // find looks a slot up in the payload: false if the field is absent or null.

@@ -85,13 +85,19 @@ type program struct {
 	places map[int]config.Pos // where errors were, by offset
 }
 
-func newConf() *conf.Config {
+// builtins are the functions of expr that rules can call; nothing changes them.
+var builtins, disabled = func() (conf.FunctionsTable, map[string]bool) {
 	c := conf.CreateNew()
-	c.MaxNodes = maxNodes
 	for name := range forbidden {
 		c.Disabled[name] = true
 		delete(c.Builtins, name)
 	}
+	return c.Builtins, c.Disabled
+}()
+
+func newConf() *conf.Config {
+	c := &conf.Config{Optimize: true, ShortCircuit: true, MaxNodes: maxNodes, ConstFns: map[string]reflect.Value{},
+		Functions: conf.FunctionsTable{}, Builtins: builtins, Disabled: disabled}
 	c.WithEnv(map[string]any{})
 	return c
 }

@@ -118,7 +118,7 @@ func TestADisabledRuleSeesNothingAndKeepsItsState(t *testing.T) {
 	if got := step(e, jsonEvent(3, 31, "t", "")); got[0] != `3 n {"n":2}` {
 		t.Errorf("after it was enabled: %q", got)
 	}
-	if e.Apply(Input{Rule: "unknown", Disable: true}, &res) || e.Has("unknown") || !e.Has("tick") {
+	if e.Apply(Input{Rule: "unknown", Disable: true}, &res) {
 		t.Error("a rule of another engine has an effect")
 	}
 }

@@ -182,6 +182,8 @@ func TestPayloadsAreReadByTheirFormat(t *testing.T) {
 - {name: r, from: "#", where: temp > 20, emit: {stream: out, topic: o, fields: {t: temp, u: upper(unit), i: id, o: on, d: "sub.deep[1] ?? 0"}}}
 - {name: pass, from: "dev/#", set: {f: temp + 1}, rename: {unit: u}, drop: [id, on, sub], emit: {stream: out, topic: p}}
 - {name: v, from: "#", emit: {stream: out, topic: v, fields: {v: "value ?? nil"}}}
+- {name: asis, from: "dev/#", emit: {stream: passed, topic: elsewhere}}
+- {name: reads, from: {rule: asis}, emit: {stream: out, topic: r, fields: {t: temp}}}
 `)
 	set, err := Options{Codecs: []TopicCodec{{"raw/#", codec.Text}, {"dev/#", codec.CBOR}}}.Compile(s)
 	if err != nil {
@@ -190,7 +192,7 @@ func TestPayloadsAreReadByTheirFormat(t *testing.T) {
 	e := set.Engine(EventsStream)
 	for _, tt := range []struct{ topic, mime, payload, want string }{
 		{"x", "application/cbor", string(inCBOR), `o {"t":21.5,"u":"C","i":1152921504606846976,"o":true,"d":2}` + "\n" + `v {"v":null}`},
-		{"dev/1", "", string(inCBOR), `o {"t":21.5,"u":"C","i":1152921504606846976,"o":true,"d":2}` + "\n" + `p {"temp":21.5,"u":"C","f":22.5}` + "\n" + `v {"v":null}`},
+		{"dev/1", "", string(inCBOR), `o {"t":21.5,"u":"C","i":1152921504606846976,"o":true,"d":2}` + "\n" + `p {"temp":21.5,"u":"C","f":22.5}` + "\n" + `v {"v":null}` + "\nelsewhere " + string(inCBOR) + "\n" + `r {"t":21.5}`},
 		{"raw/1", "application/json", `21.5`, `v {"v":21.5}` + "\n" + `failure: where: field "temp" is missing`},
 		{"raw/1", "", `ON`, `v {"v":"ON"}` + "\n" + `failure: where: field "temp" is missing`},
 		{"x", "application/senml+json", `[{"n":"temp","u":"Cel","v":19}]`, `v {"v":19}`},

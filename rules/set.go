@@ -87,12 +87,11 @@ func (o Options) Compile(sections []*config.Section) (*Set, error) {
 			names[r.Name] = s.Errorf("name", "").Pos
 		}
 		if len(mistakes)+len(c.errs) == 0 {
-			typed = append(typed, typedRule{sp, c.fields, c.heard, r.latest})
+			typed = append(typed, c.typed(len(specs)))
 		}
 		specs = append(specs, sp)
 		set.defs = append(set.defs, def{Rule: r.Rule, spec: sp, total: r.total})
 	}
-	errs = append(errs, checkKinds(typed)...)
 	g := newGraph(specs, o.Open)
 	if circles := g.connect(); len(circles) > 0 {
 		errs = append(errs, circles...)
@@ -100,6 +99,7 @@ func (o Options) Compile(sections []*config.Section) (*Set, error) {
 		errs = append(errs, g.place()...)
 		set.place(g)
 	}
+	errs = append(errs, checkKinds(typed, g)...)
 	if err := errs.Err(); err != nil {
 		return nil, err
 	}

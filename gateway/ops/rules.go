@@ -37,7 +37,8 @@ func (s *Server) ruleRoutes(mux *http.ServeMux) {
 			writeJSON(w, http.StatusConflict, failure{err.Error()})
 			return
 		}
-		writeJSON(w, http.StatusOK, state)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(state) // as it is: writeJSON would escape < and >
 	})
 }
 
@@ -67,8 +68,9 @@ func (c *Client) RuleState(ctx context.Context, name, key string) ([]byte, error
 		return nil, fmt.Errorf("read the state of the rule %s: %w", name, err)
 	}
 	var b bytes.Buffer
-	if err := json.Indent(&b, body, "", "  "); err != nil {
+	if err := json.Indent(&b, bytes.TrimSpace(body), "", "  "); err != nil {
 		return nil, fmt.Errorf("read the state of the rule %s: %w", name, err)
 	}
+	b.WriteByte('\n')
 	return b.Bytes(), nil
 }

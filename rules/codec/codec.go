@@ -69,6 +69,23 @@ func ByContentType(mime string) Codec {
 	return JSON
 }
 
+// ContentType returns the MIME type of a format.
+func ContentType(c Codec) string {
+	switch c {
+	case CBOR:
+		return "application/cbor"
+	case MessagePack:
+		return "application/vnd.msgpack"
+	case SenML:
+		return "application/senml+json"
+	case SenMLCBOR:
+		return "application/senml+cbor"
+	case Text:
+		return "text/plain"
+	}
+	return "application/json"
+}
+
 // Slot receives one field of a payload.
 type Slot struct {
 	Path []string

@@ -164,6 +164,9 @@ func TestFormatsAreKnownByNameAndContentType(t *testing.T) {
 		if got, ok := ByName(c.String()); !ok || got != c {
 			t.Errorf("%v is not known by its name", c)
 		}
+		if got := ByContentType(ContentType(c)); got != c {
+			t.Errorf("the content type of %v is that of %v", c, got)
+		}
 	}
 	if _, ok := ByName("xml"); ok {
 		t.Error("xml is known")
