@@ -11,10 +11,10 @@
 //	grace: 2s         # wait for late events;
 //	                  # default: 0s
 //
-// Paragraphs of a comment that are indented are tables with the keys below
-// the next one, or examples: of another value of the next key if they are a
-// list, of further keys beside it if they are a mapping, and then the whole
-// comment is theirs.
+// Paragraphs of a comment that are indented are tables with the keys below the
+// next one, or examples. A mapping shows further keys beside the next one, and
+// the whole comment is theirs; a list shows other values of the next key: itself
+// if that key has a list, else each of its items.
 //
 //	# Limits of every stream.
 //	#   max    bytes on disk
