@@ -66,6 +66,7 @@ type Gateway struct {
 	destinations map[string]*destination
 	devices      *runningDevices
 	verifier     *verifier
+	stopTables   func() // ends the watching of lookup tables; nil if there are none
 }
 
 type runningProcessor struct {
@@ -219,12 +220,13 @@ func (g *Gateway) startRules(cfg *Config) error {
 	if cfg.Rules == nil {
 		return nil
 	}
+	var all []*processor
 	for _, name := range cfg.Rules.Inputs() {
 		engine := cfg.Rules.Engine(name)
 		if engine == nil {
 			continue
 		}
-		p, err := newProcessor(g.log, g.log.Stream(name), engine, filepath.Join(cfg.Store.Path, "checkpoints"), g.logger)
+		p, err := newProcessor(g.log, g.log.Stream(name), engine, cfg.Tables, filepath.Join(cfg.Store.Path, "checkpoints"), g.logger)
 		if err != nil {
 			return fmt.Errorf("rules on %q: %w", name, err)
 		}
@@ -239,11 +241,25 @@ func (g *Gateway) startRules(cfg *Config) error {
 				g.fail(err)
 			}
 		}()
+		all = append(all, p)
+	}
+	if len(cfg.Tables) > 0 {
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			g.watchTables(ctx, cfg.Tables, all)
+		}()
+		g.stopTables = func() { stop(); <-done }
 	}
 	return nil
 }
 
 func (g *Gateway) stopRules() {
+	if g.stopTables != nil {
+		g.stopTables()
+		g.stopTables = nil
+	}
 	for _, p := range g.processors {
 		p.stop()
 	}

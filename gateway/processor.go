@@ -47,6 +47,10 @@ type processor struct {
 	forgotten uint64 // logged inputs up to this one were removed
 
 	position atomic.Uint64 // next, for the status
+
+	asks    asks
+	sources []TableConfig
+	tables  tableVersions
 }
 
 const (
@@ -60,14 +64,17 @@ const (
 
 // newProcessor loads the checkpoint of the stream's rules and brings their
 // state up to date.
-func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine, dir string, logger *slog.Logger) (*processor, error) {
+func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine, tables []TableConfig, dir string, logger *slog.Logger) (*processor, error) {
 	p := &processor{
-		log: log, stream: stream, engine: engine, dir: dir, gateway: log.Gateway(),
+		log: log, stream: stream, engine: engine, sources: tables, dir: dir, gateway: log.Gateway(),
 		logger: logger.With("stream", stream.Name()),
 		reader: stream.Reader(true),
 		room:   make(chan struct{}, stepsInFlight),
 		saved:  time.Now(),
 	}
+	p.openTables(dir)
+	started := time.Now()
+	engine.Meter = func() int64 { return int64(time.Since(started)) }
 	all, problems := readCheckpoints(dir, stream.Name())
 	if problems != nil {
 		p.logger.Warn("a checkpoint cannot be read; the rules go back to an older one", "err", problems)
@@ -75,14 +82,12 @@ func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine
 	first, _, _ := stream.Bounds()
 	found := false
 	for _, c := range all {
-		fresh, err := engine.Restore(bytes.NewReader(c.State))
+		restored, err := engine.Restore(bytes.NewReader(c.State))
 		if err != nil {
 			p.logger.Warn("a checkpoint cannot be used; the rules go back to an older one", "err", err)
 			continue
 		}
-		if len(fresh) > 0 {
-			p.logger.Info("rules that have changed or are gone lose their state", "rules", fresh)
-		}
+		p.report(restored)
 		p.checkpointed, found = c, true
 		break
 	}
@@ -115,7 +120,27 @@ func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine
 			return nil, err
 		}
 	}
-	return p, p.rerun(inputs)
+	if err := p.rerun(inputs); err != nil {
+		return nil, err
+	}
+	return p, p.followTables()
+}
+
+// report says what rules that have changed keep of their state.
+func (p *processor) report(r rules.Restored) {
+	for _, about := range []struct {
+		rules []string
+		text  string
+	}{
+		{r.Kept, "rules that have changed keep their state"},
+		{r.Partly, "rules that have changed keep a part of their state"},
+		{r.Lost, "rules that have changed or are gone lose their state"},
+	} {
+		if len(about.rules) > 0 {
+			p.logger.Info(about.text, "rules", about.rules)
+		}
+	}
+	p.restoreTables(r.Tables)
 }
 
 // rerun brings the state to where the outputs end, without emitting any.
@@ -124,7 +149,9 @@ func (p *processor) rerun(inputs []storage.Input) error {
 		limit := storage.ReadLimits{Events: 1000, Bytes: 1 << 20}
 		for len(inputs) > 0 && inputs[0].After <= p.next {
 			p.result.Reset()
-			p.engine.Tick(inputs[0].Now, &p.result)
+			if err := p.again(inputs[0]); err != nil {
+				return err
+			}
 			inputs = inputs[1:]
 		}
 		end := p.covered
@@ -183,6 +210,7 @@ func (p *processor) advance(events []event.Event) {
 // only with an error of the log.
 func (p *processor) run(ctx context.Context) error {
 	defer p.stream.Unpin("rules")
+	defer p.asks.close()
 	for ctx.Err() == nil {
 		if err := p.await(ctx); err != nil {
 			return err
@@ -190,10 +218,16 @@ func (p *processor) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if err := p.asks.answer(); err != nil {
+			return err
+		}
 		if err := p.step(); err != nil {
 			return err
 		}
 		if err := p.tick(); err != nil {
+			return err
+		}
+		if err := p.contain(); err != nil {
 			return err
 		}
 		if p.checkpointDue() {
@@ -214,6 +248,7 @@ func (p *processor) await(ctx context.Context) error {
 	}
 	short, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	p.asks.interrupt(cancel)
 	err := p.stream.Wait(short, p.next, true)
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrClosed) {
 		return nil
@@ -252,11 +287,7 @@ func (p *processor) tick() error {
 	if _, _, next := p.stream.Bounds(); next > p.next || at > now {
 		return nil
 	}
-	p.result.Reset()
-	if !p.engine.Tick(now, &p.result) {
-		return nil
-	}
-	return p.emit(&p.result, &storage.Input{After: p.next, Now: now})
+	return p.apply(p.input(now))
 }
 
 // emit commits what an evaluation gave; nothing if it gave nothing and was
@@ -280,7 +311,7 @@ func (p *processor) emit(r *rules.Result, input *storage.Input) error {
 		}
 		covered := outputs[n].Offset
 		k := 0
-		for k < len(failures) && failures[k].Event.Offset < covered {
+		for k < len(failures) && failures[k].Offset < covered {
 			k++
 		}
 		if err := p.commit(outputs[:n], failures[:k], covered, nil); err != nil {
@@ -373,6 +404,7 @@ func (p *processor) save() error {
 	older := p.checkpointed
 	p.checkpointed = checkpoint{Next: c.Next, Input: c.Input}
 	p.pin.Move(older.Next)
+	p.tables.forget(p.engine.Tables())
 	p.bytes, p.saved = 0, time.Now()
 	if older.Input > p.forgotten {
 		if err := p.durable.Forget(p.forgotten+1, older.Input); err != nil {

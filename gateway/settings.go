@@ -29,6 +29,7 @@ type Config struct {
 	HTTP            HTTPConfig
 	Ingest          IngestConfig
 	Rules           *rules.Set          // nil if there are no rules
+	Tables          []TableConfig       // lookup tables of the rules
 	Destinations    []DestinationConfig // in the order of the file
 	ShutdownTimeout time.Duration       // for everything from the signal to the exit
 
@@ -99,6 +100,8 @@ type settings struct {
 	HTTP         httpSettings      `config:"http"`
 	Ingest       *config.Section   `config:"ingest"`
 	Stop         config.Duration   `config:"shutdown_timeout,min=1s,max=10m"`
+	Payloads     config.Named      `config:"payloads"`
+	Tables       config.Named      `config:"tables"`
 	Rules        []*config.Section `config:"rules"`
 	Devices      config.Named      `config:"devices"`
 	Destinations config.Named      `config:"destinations"`
@@ -138,6 +141,14 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	if root == nil {
 		return nil, l.errs.Err()
 	}
+	if err := l.read(root); err != nil {
+		return nil, err
+	}
+	return l.c, nil
+}
+
+// read checks the sections of a configuration.
+func (l *loader) read(root *config.Section) error {
 	l.root = root
 	set := settings{
 		Gateway: hostName(),
@@ -156,16 +167,13 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	l.c.HTTP.Listen = l.address("http.listen", set.HTTP.Listen)
 	l.ingest(set.Ingest)
 	l.streams(set.Streams)
-	l.rules(l.ruleSections(set.Rules))
+	l.rules(l.ruleSections(set.Rules), rules.Options{Tables: l.tables(set.Tables), Codecs: l.payloads(set.Payloads)})
 	l.bound()
 	l.devices(set.Devices)
 	for _, s := range set.Destinations {
 		l.destination(s)
 	}
-	if err := l.errs.Err(); err != nil {
-		return nil, err
-	}
-	return l.c, nil
+	return l.errs.Err()
 }
 
 func (l *loader) errorf(key, format string, args ...any) {

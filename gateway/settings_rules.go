@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"holdfast/gateway/config"
+	"holdfast/gateway/event"
 	"holdfast/rules"
+	"holdfast/rules/codec"
 )
 
 // ruleSections lists the rules of the configuration: those written inline and
@@ -27,7 +30,7 @@ func (l *loader) ruleSections(items []*config.Section) []*config.Section {
 			s, err := config.Load(path)
 			l.errs.Add(err)
 			if s != nil {
-				all = append(all, rulesOf(s)...)
+				all = append(all, rules.Sections(s)...)
 			}
 		}
 	}
@@ -52,31 +55,49 @@ func (l *loader) ruleFiles(item *config.Section, pattern string) []string {
 	return paths
 }
 
-// rulesOf lists the rules of a file, which holds a list of rules, a mapping
-// with that list as rules, or one rule.
-func rulesOf(s *config.Section) []*config.Section {
-	if list := s.Child("rules"); list != nil && len(s.Keys()) == 1 {
-		s = list
+// payloadSettings say in which format the payloads of topics are.
+func (l *loader) payloads(sections config.Named) (all []rules.TopicCodec) {
+	for _, s := range sections {
+		var name string
+		if err := s.Decode(&name); err != nil {
+			l.errs.Add(err)
+			continue
+		}
+		if err := event.CheckFilter(s.Name()); err != nil {
+			l.errs.Add(s.Errorf("", "%v", err))
+		}
+		c, known := codec.ByName(name)
+		if !known {
+			var names []string
+			for _, c := range codec.All() {
+				names = append(names, c.String())
+			}
+			hint := "; known are " + strings.Join(names, ", ")
+			if near := config.Nearest(name, names); near != "" {
+				hint = fmt.Sprintf(", did you mean %q?", near)
+			}
+			l.errs.Add(s.Errorf("", "%q is not a format of payloads%s", name, hint))
+			continue
+		}
+		all = append(all, rules.TopicCodec{Filter: s.Name(), Codec: c})
 	}
-	switch s.Kind() {
-	case config.Null:
-		return nil
-	case config.List:
-		return s.Items()
-	}
-	return []*config.Section{s}
+	return all
 }
 
 // rules compiles the rules, creates the streams that they write to, and checks
 // that they read from streams that exist.
-func (l *loader) rules(sections []*config.Section) {
+func (l *loader) rules(sections []*config.Section, o rules.Options) {
 	if len(sections) == 0 {
 		return
 	}
-	set, err := rules.Compile(sections)
+	o.Open = func(name string) bool {
+		s := l.stream(name)
+		return name == streamDead || s != nil && len(s.Topics) > 0
+	}
+	set, err := o.Compile(sections)
 	l.errs.Add(err)
 	for _, s := range sections {
-		if emit := s.Child("emit"); emit != nil {
+		for _, emit := range listOf(s.Child("emit")) {
 			l.outputStream(emit)
 		}
 	}
@@ -109,6 +130,9 @@ func (l *loader) outputStream(emit *config.Section) {
 func (l *loader) ruleSource(from *config.Section) {
 	name, filters := streamEvents, []*config.Section{from}
 	if from.Kind() == config.Mapping {
+		if from.Has("rule") || from.Has("every") || from.Has("cron") {
+			return
+		}
 		if named, ok := text(from.Child("stream")); ok {
 			name = named
 		}
@@ -124,6 +148,7 @@ func (l *loader) ruleSource(from *config.Section) {
 		if !ok {
 			continue
 		}
+		filter = rules.PlainFilter(filter)
 		if len(stream.Topics) > 0 && !slices.ContainsFunc(stream.Topics, func(t string) bool { return overlap(t, filter) }) {
 			l.c.Warnings.Add(s.Errorf("", "nothing will match: the stream %s takes only %s", name, strings.Join(stream.Topics, ", ")))
 		}

@@ -374,13 +374,13 @@ func TestTheReferenceShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\ningest: {}\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}}\n" +
+	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\ningest: {}\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}, local: {}}\n" +
 		"destinations: {archive: {type: file, path: x}, cloud: {type: http, url: x}}\n"})
 	defaults, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reference.MQTT.Users, reference.Ingest.Tokens = "", nil // examples
+	reference.MQTT.Users, reference.Ingest.Tokens, reference.Tables = "", nil, nil // examples
 	if diff := cmp.Diff(defaults, reference, cmpopts.IgnoreFields(Config{}, "Rules", "Store", "Warnings", "Parts"),
 		cmpopts.IgnoreFields(DestinationConfig{}, "New", "Settings")); diff != "" {
 		t.Errorf("(-defaults +reference)\n%s", diff)

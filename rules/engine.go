@@ -1,33 +1,73 @@
 package rules
 
 import (
+	"encoding/binary"
 	"errors"
+	"math"
+	"slices"
 	"strings"
 
 	"holdfast/gateway/event"
+	"holdfast/rules/codec"
 	"holdfast/rules/window"
 )
 
 // maxTopics bounds the memory of which rules a topic concerns.
-const maxTopics = 4096
+const maxTopics = 16384
 
-// Engine runs the rules of one stream. It is used by one goroutine at a time.
+// never is a time that does not come.
+const never = event.Time(math.MaxInt64)
+
+// Engine runs the rules of one stream, and those that read what these emit. It
+// is used by one goroutine at a time.
 type Engine struct {
 	stream string
-	rules  []*rule
+	rules  []*rule // by depth, then as in the file
+	direct int     // the first so many read the stream
 	frame  *frame
+	codecs []TopicCodec
 	offset uint64 // of the last event stepped over
 
-	topics map[string]*match
-	groups map[string]*match // by the set of rules
-	panes  []window.Pane     // scratch
+	index     index
+	listening index
+	listeners []*listener
+	topics    map[string]*match
+	groups    map[string]*match // by the set of rules
+	hits      []hit             // scratch
+	name      []byte            // scratch
+	panes     []window.Pane     // scratch
+
+	waiting []int // rules that have events of other rules to read, sorted
+
+	timed   bool // durations matter
+	steady  steady
+	holders []*rule // with for
+	timers  []*rule
+	// Wall times: the next one of a timer, and one before which the clock has
+	// been set back so far that timers begin anew.
+	timerDue, timerBack event.Time
+	holdDue             event.Time // steady time; may be too early
+
+	// Meter returns the time that has passed, in nanoseconds, for measuring
+	// what rules cost. It does not influence results. nil: nothing is measured.
+	Meter     func() int64
+	sample    uint
+	measuring bool // the event at hand is a sample
 }
 
 // match is what some topics have in common: the rules to evaluate and the
 // payload fields that these name.
 type match struct {
-	rules []*rule
-	plan  *want
+	rules     []call
+	listeners []*listener
+	plan      *codec.Tree
+	codec     codec.Codec
+}
+
+// call is a rule with the filter of it that selects a topic.
+type call struct {
+	*rule
+	filter int
 }
 
 // Result collects what steps and ticks bring about. Outputs and failures are
@@ -57,31 +97,34 @@ type Output struct {
 	N      int // counts the outputs of the rule at the offset, from 0
 }
 
-// Failure is an event that a rule could not evaluate, or a pane that it could
-// not emit; Event then is the pane with all its aggregates as payload.
-type Failure struct {
-	Rule  string
-	Event event.Event
-	Err   error
-}
-
 // Step evaluates events, which are in the order of their offsets, and appends
 // what comes of them to res. Outputs share the payload of the events where
 // rules pass it on.
 func (e *Engine) Step(events []event.Event, res *Result) {
 	for i := range events {
 		ev := &events[i]
+		if e.timed {
+			e.pass(ev, res)
+		}
 		m := e.topics[ev.Topic]
 		if m == nil {
 			m = e.match(ev.Topic)
 		}
-		if len(m.rules) == 0 {
+		if len(m.rules) == 0 && len(m.listeners) == 0 {
 			continue
 		}
 		e.offset = ev.Offset
-		e.frame.begin(ev, m.plan)
-		for _, r := range m.rules {
-			e.evaluate(r, ev, res)
+		e.frame.begin(ev, m.plan, m.codec)
+		for _, l := range m.listeners {
+			l.hear(e.frame)
+		}
+		e.sample++
+		e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
+		for _, c := range m.rules {
+			e.run(c.rule, c.filter, ev, res)
+		}
+		if len(e.waiting) > 0 {
+			e.cascade(ev.Received, res)
 		}
 	}
 	if n := len(events); n > 0 {
@@ -90,54 +133,224 @@ func (e *Engine) Step(events []event.Event, res *Result) {
 	}
 }
 
-func (e *Engine) evaluate(r *rule, ev *event.Event, res *Result) {
-	r.counted.Matched++
-	if r.where != nil {
-		pass, err := r.where.truth()
-		if err != nil {
-			r.fail(res, ev, err)
-			return
-		}
-		if !pass {
-			return
-		}
-	}
-	r.counted.Passed++
-	if r.win != nil {
-		e.aggregate(r, ev, res)
+// pass lets the time pass until an event: what `for` waits for and timers come
+// first.
+func (e *Engine) pass(ev *event.Event, res *Result) {
+	e.steady.observe(ev.Received, ev.Mono, ev.Boot)
+	if e.steady.now < e.holdDue && ev.Received < e.timerDue && ev.Received >= e.timerBack {
 		return
 	}
-	out, err := r.event()
-	if err != nil {
-		r.fail(res, ev, err)
-		return
-	}
-	e.emit(r, out, res)
+	e.offset = ev.Offset
+	e.elapse(ev.Received, res)
 }
 
-// emit appends an output.
-func (e *Engine) emit(r *rule, out event.Event, res *Result) {
+// elapse releases and triggers what is due.
+func (e *Engine) elapse(now event.Time, res *Result) (changed bool) {
+	e.holdDue = never
+	for _, r := range e.holders {
+		if !r.off && e.release(r, e.steady.now, res) {
+			changed = true
+		}
+	}
+	if e.trigger(now, res) {
+		changed = true
+	}
+	if len(e.waiting) > 0 {
+		e.cascade(now, res)
+	}
+	e.remindHolds()
+	return changed
+}
+
+func (e *Engine) remindHolds() {
+	e.holdDue = never
+	for _, r := range e.holders {
+		if len(r.holds.waiting) > 0 && !r.off {
+			e.holdDue = min(e.holdDue, r.holds.waiting[0].hold.due)
+		}
+	}
+}
+
+// run evaluates a rule, and measures what that costs now and then.
+func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
+	if !e.measuring {
+		e.evaluate(r, filter, ev, res)
+		return
+	}
+	from := e.Meter()
+	e.evaluate(r, filter, ev, res)
+	r.cost.add(e.Meter()-from, r.budget)
+}
+
+// evaluate runs a rule on the event that the frame looks at.
+func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
+	if r.off {
+		return
+	}
+	r.counted.Matched++
+	r.filter = filter
+	var t event.Time
+	if r.memory != nil {
+		var err error
+		if t, err = e.enter(r, ev); err != nil {
+			e.fail(r, res, ev, err)
+			return
+		}
+		r.memory.run(selected, t)
+	}
+	pass := true
+	if r.where != nil {
+		var err error
+		if pass, err = r.where.truth(); err != nil {
+			e.fail(r, res, ev, err)
+			return
+		}
+	}
+	if pass {
+		r.counted.Passed++
+		if r.memory != nil {
+			r.memory.run(passed, t)
+		}
+	}
+	switch {
+	case r.holds != nil:
+		e.hold(r, pass, t, res)
+		if w := r.holds.waiting; len(w) > 0 {
+			e.holdDue = min(e.holdDue, w[0].hold.due)
+		}
+	case !pass:
+	case r.win != nil:
+		e.aggregate(r, ev, res)
+	default:
+		outputs, err := r.outputs()
+		if err != nil {
+			e.fail(r, res, ev, err)
+			return
+		}
+		e.emit(r, outputs, res)
+	}
+}
+
+// enter turns the memory of a rule to the key of an event: that of the rule,
+// else the topic. It returns the time by which functions go: that which the
+// rule takes from the payload, else the steady time.
+func (e *Engine) enter(r *rule, ev *event.Event) (t event.Time, err error) {
+	t = e.steady.now
+	if r.clock != nil {
+		if t, err = r.rowTime(ev); err != nil {
+			return 0, err
+		}
+	}
+	key := ev.Topic
+	if r.key != nil {
+		if key, err = r.key.text(); err != nil {
+			return 0, err
+		}
+	}
+	return t, r.memory.enter(key, e.steady.now)
+}
+
+// outputs makes what the rule emits for the event at hand. The result is valid
+// until the next call.
+func (r *rule) outputs() ([]output, error) {
+	r.made = r.made[:0]
+	for i := range r.emits {
+		o := &r.emits[i]
+		if o.where != nil {
+			if pass, err := o.where.truth(); err != nil {
+				return nil, err
+			} else if !pass {
+				continue
+			}
+		}
+		ev, err := r.event(o)
+		if err != nil {
+			return nil, err
+		}
+		r.made = append(r.made, output{o.stream, ev})
+	}
+	return r.made, nil
+}
+
+// emit appends outputs and hands them to the rules that read them.
+func (e *Engine) emit(r *rule, outputs []output, res *Result) {
 	if r.last != e.offset {
 		r.last, r.next = e.offset, 0
 	}
-	res.Outputs = append(res.Outputs, Output{Rule: r.Name, Stream: r.Output, Event: out, Offset: e.offset, N: r.next})
-	r.next++
-	r.counted.Emitted++
+	for i := range outputs {
+		res.Outputs = append(res.Outputs, Output{Rule: r.Name, Stream: outputs[i].stream, Event: outputs[i].event, Offset: e.offset, N: r.next})
+		r.next++
+		r.counted.Emitted++
+		for _, to := range r.readers {
+			e.hand(to, &outputs[i])
+		}
+	}
+}
+
+// reader is a rule that reads what another one emits.
+type reader struct {
+	rule   int
+	stream string // only outputs to it; empty: all
+}
+
+// hand gives an output to a rule that reads it, for cascade.
+func (e *Engine) hand(to reader, o *output) {
+	r := e.rules[to.rule]
+	if r.off || to.stream != "" && to.stream != o.stream {
+		return
+	}
+	filter := slices.IndexFunc(r.Filters, func(f string) bool { return event.Match(f, o.event.Topic) })
+	if filter < 0 {
+		return
+	}
+	r.inbox = append(r.inbox, incoming{o.event, filter})
+	if i, there := slices.BinarySearch(e.waiting, to.rule); !there {
+		e.waiting = slices.Insert(e.waiting, i, to.rule)
+	}
+}
+
+// incoming is an event of another rule.
+type incoming struct {
+	event  event.Event
+	filter int
+}
+
+// cascade runs the rules that read other rules. They come behind all that they
+// read, so that one pass is enough.
+func (e *Engine) cascade(received event.Time, res *Result) {
+	for len(e.waiting) > 0 {
+		r := e.rules[e.waiting[0]]
+		e.waiting = slices.Delete(e.waiting, 0, 1)
+		for i := range r.inbox {
+			in := &r.inbox[i]
+			in.event.Received = received
+			e.frame.begin(&in.event, r.plan, nil)
+			e.run(r, in.filter, &in.event, res)
+		}
+		clear(r.inbox)
+		r.inbox = r.inbox[:0]
+	}
 }
 
 // aggregate puts the event into the rule's window.
 func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
 	w := r.win
 	row := window.Row{Offset: ev.Offset, Epoch: ev.Epoch, Values: w.row}
+	if ev.Offset == 0 && ev.Cause != nil {
+		row.Offset, row.Epoch = ev.Cause.Offset, ev.Cause.Epoch
+	}
 	var err error
 	if row.Time, err = r.rowTime(ev); err == nil && r.key != nil {
 		row.Key, err = r.key.text()
+	}
+	if err == nil && w.while != nil {
+		row.Holds, err = w.while.truth()
 	}
 	for i := 0; err == nil && i < len(w.inputs); i++ {
 		w.row[i], err = w.inputs[i].value()
 	}
 	if err != nil {
-		r.fail(res, ev, err)
+		e.fail(r, res, ev, err)
 		return
 	}
 
@@ -149,102 +362,140 @@ func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
 		panes = w.window.Flush(panes)
 	}
 	panes = w.window.Advance(panes, watermark)
+	if w.mark.TakeEarly(received) {
+		panes = w.window.Early(panes)
+	}
 	panes, err = w.window.Add(panes, row)
 	e.close(r, panes, res)
 	switch {
 	case errors.Is(err, window.ErrLate):
 		r.counted.Late++
+		e.late(r, ev, row.Key, res)
 	case err != nil:
-		r.fail(res, ev, err)
+		e.fail(r, res, ev, err)
 	}
 }
 
-// rowTime is the time by which the rule's window takes the event.
-func (r *rule) rowTime(ev *event.Event) (event.Time, error) {
-	t := ev.Received
-	if r.clock != nil {
-		var err error
-		if t, err = r.happened(); err != nil {
-			return 0, err
-		}
+// late hands an event whose window has closed to the stream for such.
+func (e *Engine) late(r *rule, ev *event.Event, key string, res *Result) {
+	if r.win.late == "" {
+		return
 	}
-	if t < 0 || t >= window.MaxTime {
-		return 0, window.ErrTime
-	}
-	return t, nil
-}
-
-func (in *input) value() (window.Value, error) {
-	if in.numeric {
-		n, err := in.program.number()
-		return window.Num(n), err
-	}
-	v, err := in.program.run()
-	if err != nil {
-		return window.Value{}, err
-	}
-	value, ok := toValue(v)
-	if !ok {
-		return value, in.program.errorf("the value is %s, which cannot be kept; use a number, text or true or false", describe(v))
-	}
-	return value, nil
+	out := event.Event{Source: "rule", Client: r.Name, Topic: ev.Topic, Key: key, Time: ev.Happened(), Trace: ev.Trace,
+		Payload: ev.Payload, ContentType: e.frame.contentType(), Properties: ev.Properties, QoS: ev.QoS, Cause: r.cause()}
+	r.made = append(r.made[:0], output{r.win.late, out})
+	e.emit(r, r.made, res)
 }
 
 // close emits the panes that the rule's window has closed.
 func (e *Engine) close(r *rule, panes []window.Pane, res *Result) {
 	for i := range panes {
 		e.frame.pane = &panes[i]
-		if r.having != nil {
-			pass, err := r.having.truth()
-			if err != nil {
-				out, _ := r.pane()
-				r.fail(res, &out, err)
-				continue
-			}
-			if !pass {
-				continue
-			}
-		}
-		out, err := r.pane()
-		if err != nil {
-			r.fail(res, &out, err)
-			continue
-		}
-		e.emit(r, out, res)
+		e.pane(r, &panes[i], res)
 	}
 	e.frame.pane = nil
 	clear(panes)
 	e.panes = panes[:0]
 }
 
-// Tick closes windows whose time has come although no event says so. It
-// reports whether it changed anything: only such ticks need to be logged, and
-// given again in a second run at the same place between the events, for that
-// to come out the same.
+func (e *Engine) pane(r *rule, p *window.Pane, res *Result) {
+	if r.memory != nil {
+		if err := r.memory.enter(p.Key, e.steady.now); err != nil {
+			e.failPane(r, res, err)
+			return
+		}
+		r.memory.run(closed, p.End)
+	}
+	if r.having != nil {
+		pass, err := r.having.truth()
+		if err != nil {
+			e.failPane(r, res, err)
+			return
+		}
+		if !pass {
+			return
+		}
+	}
+	if r.memory != nil {
+		r.memory.run(kept, p.End)
+	}
+	r.made = r.made[:0]
+	for i := range r.emits {
+		o := &r.emits[i]
+		if o.where != nil {
+			if pass, err := o.where.truth(); err != nil {
+				e.failPane(r, res, err)
+				return
+			} else if !pass {
+				continue
+			}
+		}
+		ev, err := r.pane(o)
+		if err != nil {
+			e.fail(r, res, &ev, err)
+			return
+		}
+		r.made = append(r.made, output{o.stream, ev})
+	}
+	e.emit(r, r.made, res)
+}
+
+// Tick lets the time pass until now although no event says so: windows close,
+// what `for` waits for comes about, and timers trigger. It reports whether it
+// changed anything: only such ticks need to be logged, and given again in a
+// second run at the same place between the events, for that to come out the
+// same. It is [Engine.Apply] of an input that has only a time.
 func (e *Engine) Tick(now event.Time, res *Result) (changed bool) {
+	return e.tick(Input{Now: now}, res)
+}
+
+func (e *Engine) tick(in Input, res *Result) (changed bool) {
+	now := in.Now
+	if e.timed && now >= 0 && now < window.MaxTime {
+		was := e.steady
+		e.steady.observe(now, in.Mono, in.Boot)
+		if (e.steady.now >= e.holdDue || now >= e.timerDue || now < e.timerBack) && e.elapse(now, res) {
+			changed = true
+		}
+		if !changed {
+			e.steady = was // a tick without effect changes nothing
+		}
+	}
 	for _, r := range e.rules {
-		if r.win == nil {
-			continue
+		if r.win != nil && !r.off && e.tickWindow(r, now, res) {
+			changed = true
+			if len(e.waiting) > 0 {
+				e.cascade(now, res)
+			}
 		}
-		due, ok := r.win.window.Due()
-		if !ok {
-			continue
-		}
-		watermark, effect := r.win.mark.Tick(now, due)
-		panes := e.panes[:0]
+	}
+	if changed {
+		e.remindHolds()
+		e.count()
+	}
+	return changed
+}
+
+// tickWindow closes what time alone closes, and gives early results.
+func (e *Engine) tickWindow(r *rule, now event.Time, res *Result) (changed bool) {
+	w := r.win
+	panes := e.panes[:0]
+	if due, ok := w.window.Due(); ok {
+		watermark, effect := w.mark.Tick(now, due)
+		changed = effect != window.NoEffect
 		switch effect {
-		case window.NoEffect:
-			continue
 		case window.Advance:
-			panes = r.win.window.Advance(panes, watermark)
+			panes = w.window.Advance(panes, watermark)
 		case window.Restart:
-			panes = r.win.window.Flush(panes)
+			panes = w.window.Flush(panes)
 		}
-		e.close(r, panes, res)
+	}
+	if at, ok := w.mark.NextEarly(); ok && now >= at && w.window.Changed() && w.mark.TakeEarly(now) {
+		panes = w.window.Early(panes)
 		changed = true
 	}
 	if changed {
-		e.count()
+		e.close(r, panes, res)
 	}
 	return changed
 }
@@ -254,7 +505,7 @@ func (e *Engine) Tick(now event.Time, res *Result) (changed bool) {
 // been set back: windows of receive time then close at once.
 func (e *Engine) NextTick() (next event.Time, ok bool) {
 	for _, r := range e.rules {
-		if r.win == nil {
+		if r.win == nil || r.off {
 			continue
 		}
 		if due, open := r.win.window.Due(); open {
@@ -262,6 +513,18 @@ func (e *Engine) NextTick() (next event.Time, ok bool) {
 				next, ok = t, true
 			}
 		}
+		if t, early := r.win.mark.NextEarly(); early && r.win.window.Changed() && (!ok || t < next) {
+			next, ok = t, true
+		}
+	}
+	e.remindHolds() // a condition may have ceased to hold
+	if e.holdDue != never {
+		if t := e.steady.at(e.holdDue); !ok || t < next {
+			next, ok = t, true
+		}
+	}
+	if e.timerDue != never && (!ok || e.timerDue < next) {
+		next, ok = e.timerDue, true
 	}
 	return next, ok
 }
@@ -284,30 +547,50 @@ func (e *Engine) match(topic string) *match {
 	if len(e.topics) >= maxTopics {
 		e.reset()
 	}
-	set := make([]byte, (len(e.rules)+7)/8)
-	for i, r := range e.rules {
-		if event.MatchAny(r.Filters, topic) {
-			set[i/8] |= 1 << (i % 8)
+	format := codecOf(e.codecs, topic)
+	e.hits = e.index.match(e.hits[:0], topic)
+	heard := e.listening.match(nil, topic)
+	name := e.name[:0]
+	for _, hits := range [][]hit{e.hits, heard} {
+		for _, h := range hits {
+			name = binary.AppendUvarint(binary.AppendUvarint(name, uint64(h.rule+1)), uint64(h.filter))
 		}
+		name = append(name, 0)
 	}
-	m := e.groups[string(set)]
+	if format != nil {
+		name = append(name, format.String()...)
+	}
+	e.name = name
+	m := e.groups[string(name)]
 	if m == nil {
-		m = &match{plan: &want{}}
-		planned := map[*slot]bool{}
-		for i, r := range e.rules {
-			if set[i/8]>>(i%8)&1 == 0 {
-				continue
-			}
-			m.rules = append(m.rules, r)
-			for _, s := range r.slots {
-				if !planned[s] {
-					planned[s] = true
-					m.plan.add(s)
-				}
-			}
-		}
-		e.groups[string(set)] = m
+		m = e.group(e.hits, heard)
+		m.codec = format
+		e.groups[string(name)] = m
 	}
 	e.topics[strings.Clone(topic)] = m
+	return m
+}
+
+func (e *Engine) group(hits, heard []hit) *match {
+	m := &match{plan: &codec.Tree{}}
+	planned := map[*slot]bool{}
+	add := func(slots []*slot) {
+		for _, s := range slots {
+			if !planned[s] {
+				planned[s] = true
+				m.plan.Add(&s.Slot)
+			}
+		}
+	}
+	for _, h := range hits {
+		r := e.rules[h.rule]
+		m.rules = append(m.rules, call{r, h.filter})
+		add(r.slots)
+	}
+	for _, h := range heard {
+		l := e.listeners[h.rule]
+		m.listeners = append(m.listeners, l)
+		add([]*slot{l.slot})
+	}
 	return m
 }

@@ -230,7 +230,7 @@ func TestAnOutputSaysWhereItComesFrom(t *testing.T) {
 func TestOneRuleFailingStopsNoOther(t *testing.T) {
 	set := mustCompile(t, `
 - {name: a, from: "#", where: "x > 1", emit: {stream: out, topic: a}}
-- {name: b, from: "#", where: 'x startsWith "h"', emit: {stream: out, topic: b}}
+- {name: b, from: "#", where: 'string(x) startsWith "h"', emit: {stream: out, topic: b}}
 - {name: c, from: "#", where: "y > 1", emit: {stream: out, topic: c}}
 - {name: d, from: "#", emit: {stream: out, topic: d}}
 - {name: e, from: "other", emit: {stream: out, topic: e}}
@@ -272,20 +272,20 @@ func TestASetListsItsStreamsAndRules(t *testing.T) {
 - {name: b, from: {stream: alerts}, emit: {stream: more, topic: b}}
 - {name: c, from: {stream: alerts, topics: x}, window: {tumbling: 1s}, aggregate: {n: count()}, emit: {stream: all, topic: c}}
 `)
-	if diff := cmp.Diff([]string{"alerts", "events"}, set.Inputs()); diff != "" {
+	if diff := cmp.Diff([]string{"events"}, set.Inputs()); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"alerts", "all", "more"}, set.Outputs()); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]Rule{
-		{Name: "a", Stream: "events", Filters: []string{"x", "y/#"}, Where: "x > 1", Output: "alerts", Pos: config.Pos{File: "rules.yaml", Line: 3, Col: 3}},
-		{Name: "b", Stream: "alerts", Filters: []string{"#"}, Output: "more", Pos: config.Pos{File: "rules.yaml", Line: 4, Col: 3}},
-		{Name: "c", Stream: "alerts", Filters: []string{"x"}, Window: true, Output: "all", Pos: config.Pos{File: "rules.yaml", Line: 5, Col: 3}},
+		{Name: "a", Stream: "events", Root: "events", Filters: []string{"x", "y/#"}, Where: "x > 1", Outputs: []string{"alerts"}, Pos: config.Pos{File: "rules.yaml", Line: 3, Col: 3}},
+		{Name: "b", Stream: "alerts", Root: "events", Depth: 1, Filters: []string{"#"}, Outputs: []string{"more"}, Pos: config.Pos{File: "rules.yaml", Line: 4, Col: 3}},
+		{Name: "c", Stream: "alerts", Root: "events", Depth: 1, Filters: []string{"x"}, Window: true, Outputs: []string{"all"}, Pos: config.Pos{File: "rules.yaml", Line: 5, Col: 3}},
 	}, set.Rules()); diff != "" {
 		t.Error(diff)
 	}
-	if set.Len() != 3 || set.Engine("nothing") != nil || set.Engine("alerts") == nil {
+	if set.Len() != 3 || set.Engine("nothing") != nil || set.Engine("alerts") != nil || set.Engine("events") == nil {
 		t.Error("the set does not know its engines")
 	}
 }

@@ -43,6 +43,7 @@ type options struct {
 type field struct {
 	key   string
 	value reflect.Value
+	doc   string // of the tag of that name
 	options
 }
 
@@ -64,7 +65,7 @@ func fields(v reflect.Value) []field {
 
 func parseTag(sf reflect.StructField, tag string, v reflect.Value) field {
 	words := strings.Split(tag, ",")
-	f := field{key: words[0], value: v}
+	f := field{key: words[0], value: v, doc: sf.Tag.Get("doc")}
 	if f.key == "" || !sf.IsExported() {
 		panic(fmt.Sprintf("config: field %s needs a key in its tag and an exported name", sf.Name))
 	}
@@ -105,6 +106,7 @@ var (
 // value decodes a section into v by the type of v.
 func (d *decoder) value(s *Section, v reflect.Value, o options) {
 	t := v.Type()
+	s.node.file.trace.note(s, v, o)
 	switch {
 	case t == sectionType:
 		v.Set(reflect.ValueOf(s))
