@@ -1,14 +1,10 @@
 package rules
 
 import (
-	"encoding/binary"
-	"errors"
 	"math"
 	"slices"
-	"strings"
 
 	"holdfast/gateway/event"
-	"holdfast/rules/codec"
 	"holdfast/rules/window"
 )
 
@@ -53,21 +49,6 @@ type Engine struct {
 	Meter     func() int64
 	sample    uint
 	measuring bool // the event at hand is a sample
-}
-
-// match is what some topics have in common: the rules to evaluate and the
-// payload fields that these name.
-type match struct {
-	rules     []call
-	listeners []*listener
-	plan      *codec.Tree
-	codec     codec.Codec
-}
-
-// call is a rule with the filter of it that selects a topic.
-type call struct {
-	*rule
-	filter int
 }
 
 // Result collects what steps and ticks bring about. Outputs and failures are
@@ -332,114 +313,6 @@ func (e *Engine) cascade(received event.Time, res *Result) {
 	}
 }
 
-// aggregate puts the event into the rule's window.
-func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
-	w := r.win
-	row := window.Row{Offset: ev.Offset, Epoch: ev.Epoch, Values: w.row}
-	if ev.Offset == 0 && ev.Cause != nil {
-		row.Offset, row.Epoch = ev.Cause.Offset, ev.Cause.Epoch
-	}
-	var err error
-	if row.Time, err = r.rowTime(ev); err == nil && r.key != nil {
-		row.Key, err = r.key.text()
-	}
-	if err == nil && w.while != nil {
-		row.Holds, err = w.while.truth()
-	}
-	for i := 0; err == nil && i < len(w.inputs); i++ {
-		w.row[i], err = w.inputs[i].value()
-	}
-	if err != nil {
-		e.fail(r, res, ev, err)
-		return
-	}
-
-	received := min(max(ev.Received, 0), window.MaxTime-1)
-	t, watermark, restart := w.mark.Observe(row.Time, received)
-	row.Time = t
-	panes := e.panes[:0]
-	if restart {
-		panes = w.window.Flush(panes)
-	}
-	panes = w.window.Advance(panes, watermark)
-	if w.mark.TakeEarly(received) {
-		panes = w.window.Early(panes)
-	}
-	panes, err = w.window.Add(panes, row)
-	e.close(r, panes, res)
-	switch {
-	case errors.Is(err, window.ErrLate):
-		r.counted.Late++
-		e.late(r, ev, row.Key, res)
-	case err != nil:
-		e.fail(r, res, ev, err)
-	}
-}
-
-// late hands an event whose window has closed to the stream for such.
-func (e *Engine) late(r *rule, ev *event.Event, key string, res *Result) {
-	if r.win.late == "" {
-		return
-	}
-	out := event.Event{Source: "rule", Client: r.Name, Topic: ev.Topic, Key: key, Time: ev.Happened(), Trace: ev.Trace,
-		Payload: ev.Payload, ContentType: e.frame.contentType(), Properties: ev.Properties, QoS: ev.QoS, Cause: r.cause()}
-	r.made = append(r.made[:0], output{r.win.late, out})
-	e.emit(r, r.made, res)
-}
-
-// close emits the panes that the rule's window has closed.
-func (e *Engine) close(r *rule, panes []window.Pane, res *Result) {
-	for i := range panes {
-		e.frame.pane = &panes[i]
-		e.pane(r, &panes[i], res)
-	}
-	e.frame.pane = nil
-	clear(panes)
-	e.panes = panes[:0]
-}
-
-func (e *Engine) pane(r *rule, p *window.Pane, res *Result) {
-	if r.memory != nil {
-		if err := r.memory.enter(p.Key, e.steady.now); err != nil {
-			e.failPane(r, res, err)
-			return
-		}
-		r.memory.run(closed, p.End)
-	}
-	if r.having != nil {
-		pass, err := r.having.truth()
-		if err != nil {
-			e.failPane(r, res, err)
-			return
-		}
-		if !pass {
-			return
-		}
-	}
-	if r.memory != nil {
-		r.memory.run(kept, p.End)
-	}
-	r.made = r.made[:0]
-	for i := range r.emits {
-		o := &r.emits[i]
-		if o.where != nil {
-			if pass, err := o.where.truth(); err != nil {
-				e.failPane(r, res, err)
-				return
-			} else if !pass {
-				continue
-			}
-		}
-		ev, err := r.pane(o)
-		if err != nil {
-			e.fail(r, res, &ev, err)
-			return
-		}
-		r.made = append(r.made, output{o.stream, ev})
-	}
-	e.emit(r, r.made, res)
-}
-
 // Tick lets the time pass until now although no event says so: windows close,
 // what `for` waits for comes about, and timers trigger. It reports whether it
 // changed anything: only such ticks need to be logged, and given again in a
@@ -472,30 +345,6 @@ func (e *Engine) tick(in Input, res *Result) (changed bool) {
 	if changed {
 		e.remindHolds()
 		e.count()
-	}
-	return changed
-}
-
-// tickWindow closes what time alone closes, and gives early results.
-func (e *Engine) tickWindow(r *rule, now event.Time, res *Result) (changed bool) {
-	w := r.win
-	panes := e.panes[:0]
-	if due, ok := w.window.Due(); ok {
-		watermark, effect := w.mark.Tick(now, due)
-		changed = effect != window.NoEffect
-		switch effect {
-		case window.Advance:
-			panes = w.window.Advance(panes, watermark)
-		case window.Restart:
-			panes = w.window.Flush(panes)
-		}
-	}
-	if at, ok := w.mark.NextEarly(); ok && now >= at && w.window.Changed() && w.mark.TakeEarly(now) {
-		panes = w.window.Early(panes)
-		changed = true
-	}
-	if changed {
-		e.close(r, panes, res)
 	}
 	return changed
 }
@@ -540,57 +389,4 @@ func (e *Engine) count() {
 
 func (e *Engine) reset() {
 	e.topics, e.groups = map[string]*match{}, map[string]*match{}
-}
-
-// match finds the rules that a topic concerns and remembers them.
-func (e *Engine) match(topic string) *match {
-	if len(e.topics) >= maxTopics {
-		e.reset()
-	}
-	format := codecOf(e.codecs, topic)
-	e.hits = e.index.match(e.hits[:0], topic)
-	heard := e.listening.match(nil, topic)
-	name := e.name[:0]
-	for _, hits := range [][]hit{e.hits, heard} {
-		for _, h := range hits {
-			name = binary.AppendUvarint(binary.AppendUvarint(name, uint64(h.rule+1)), uint64(h.filter))
-		}
-		name = append(name, 0)
-	}
-	if format != nil {
-		name = append(name, format.String()...)
-	}
-	e.name = name
-	m := e.groups[string(name)]
-	if m == nil {
-		m = e.group(e.hits, heard)
-		m.codec = format
-		e.groups[string(name)] = m
-	}
-	e.topics[strings.Clone(topic)] = m
-	return m
-}
-
-func (e *Engine) group(hits, heard []hit) *match {
-	m := &match{plan: &codec.Tree{}}
-	planned := map[*slot]bool{}
-	add := func(slots []*slot) {
-		for _, s := range slots {
-			if !planned[s] {
-				planned[s] = true
-				m.plan.Add(&s.Slot)
-			}
-		}
-	}
-	for _, h := range hits {
-		r := e.rules[h.rule]
-		m.rules = append(m.rules, call{r, h.filter})
-		add(r.slots)
-	}
-	for _, h := range heard {
-		l := e.listeners[h.rule]
-		m.listeners = append(m.listeners, l)
-		add([]*slot{l.slot})
-	}
-	return m
 }

@@ -7,7 +7,6 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
 	"holdfast/rules/codec"
-	"holdfast/rules/window"
 )
 
 // Rule describes one rule of a [Set].
@@ -90,39 +89,6 @@ type rule struct {
 	// number of the next output of the rule at the offset last
 	last uint64
 	next int
-}
-
-// aggregation is the window part of a rule.
-type aggregation struct {
-	mark   window.Watermark
-	window *window.Window
-	while  *program // of a State window
-	late   string   // stream for late events
-	inputs []input
-	row    []window.Value
-	names  [][]byte // keys of the payload unless the rule names fields
-}
-
-// input is an expression that aggregates read.
-type input struct {
-	program *program
-	numeric bool
-}
-
-func (in *input) value() (window.Value, error) {
-	if in.numeric {
-		n, err := in.program.number()
-		return window.Num(n), err
-	}
-	v, err := in.program.run()
-	if err != nil {
-		return window.Value{}, err
-	}
-	value, ok := toValue(v)
-	if !ok {
-		return value, in.program.errorf("the value is %s, which cannot be kept; use a number, text or true or false", describe(v))
-	}
-	return value, nil
 }
 
 // capture is a level of the topic at hand by its name.
