@@ -36,11 +36,6 @@ func (c *conn) introduce(filter string) {
 	c.queue(append(appendVarint([]byte{typePublish << 4}, len(p)), p...))
 }
 
-// cameFrom reports whether e was taken over from that gateway as it is.
-func cameFrom(e *event.Event, gateway string) bool {
-	return gateway != "" && e.Cause != nil && e.Cause.Offset == 0 && e.Cause.Gateway == gateway
-}
-
 // origin returns the cause of what the session publishes: nothing that is
 // known, but for a gateway.
 func (s *session) origin() *event.ID {

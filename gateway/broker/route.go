@@ -245,7 +245,7 @@ func (b *Broker) fanOut(m *message, t *targets) {
 // forClient returns what counts for an event, which may be the client's own
 // [MQTT-3.8.3-3]; nil if nothing does.
 func (m *match) forClient(id string, e *event.Event) *match {
-	if cameFrom(e, m.peer) {
+	if e.CameFrom(m.peer) {
 		return nil
 	}
 	if m.local && e.Source == "mqtt" && e.Client == id {

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
-
-	"holdfast/gateway/event"
 )
 
 // introductions is where gateways tell each other their names: who subscribes
@@ -69,9 +67,4 @@ func (c *connection) introduce(ctx context.Context, gateway string, filters map[
 		return nil, ctx.Err()
 	}
 	return codes, nil
-}
-
-// cameFrom reports whether e was taken over from that gateway as it is.
-func cameFrom(e *event.Event, gateway string) bool {
-	return gateway != "" && e.Cause != nil && e.Cause.Offset == 0 && e.Cause.Gateway == gateway
 }

@@ -86,7 +86,7 @@ func (s *Sink) Wants(b *forward.Batch, e *event.Event) bool {
 		return false
 	case e.Source == "mqtt" && slices.Contains(s.plan.peers, e.Client):
 		return false
-	case cameFrom(e, s.peer()):
+	case e.CameFrom(s.peer()):
 		return false
 	}
 	return !s.plan.item || !carries(e.Payload, b.Gateway)
@@ -174,7 +174,7 @@ func (s *Sink) publish(ctx context.Context, c *connection, b *forward.Batch) (re
 			refused[i] = why
 		}
 		// Known only since the connection was made, for the first batch.
-		round := cameFrom(&b.Events[i], c.link.far())
+		round := b.Events[i].CameFrom(c.link.far())
 		if why != nil || round || i < skip {
 			s.tokens = append(s.tokens, nil)
 			continue
