@@ -149,11 +149,11 @@ func (l *loader) ruleSource(from *config.Section) {
 			continue
 		}
 		filter = rules.PlainFilter(filter)
-		if len(stream.Topics) > 0 && !slices.ContainsFunc(stream.Topics, func(t string) bool { return overlap(t, filter) }) {
+		if len(stream.Topics) > 0 && !slices.ContainsFunc(stream.Topics, func(t string) bool { return event.Overlap(t, filter) }) {
 			l.c.Warnings.Add(s.Errorf("", "nothing will match: the stream %s takes only %s", name, strings.Join(stream.Topics, ", ")))
 		}
 		for _, other := range l.c.Streams {
-			if name == streamEvents && slices.ContainsFunc(other.Topics, func(t string) bool { return covers(t, filter) }) {
+			if name == streamEvents && slices.ContainsFunc(other.Topics, func(t string) bool { return event.Covers(t, filter) }) {
 				l.c.Warnings.Add(s.Errorf("", "nothing will match: these topics go to the stream %s; read it with from: {stream: %s}", other.Name, other.Name))
 			}
 		}
@@ -176,36 +176,4 @@ func text(s *config.Section) (string, bool) {
 		return "", false
 	}
 	return t, true
-}
-
-// overlap reports whether a topic exists that both filters match.
-func overlap(a, b string) bool {
-	return walkFilters(strings.Split(a, "/"), strings.Split(b, "/"), func(x, y string) bool {
-		return x == "+" || y == "+" || x == y
-	}, true)
-}
-
-// covers reports whether a matches every topic that b matches.
-func covers(a, b string) bool {
-	return walkFilters(strings.Split(a, "/"), strings.Split(b, "/"), func(x, y string) bool {
-		return y != "#" && (x == "+" || x == y)
-	}, false)
-}
-
-// walkFilters compares two filters level by level; # ends it: that of a
-// always, that of b if either is set.
-func walkFilters(a, b []string, same func(x, y string) bool, either bool) bool {
-	for len(a) > 0 && len(b) > 0 && a[0] != "#" && (!either || b[0] != "#") {
-		if !same(a[0], b[0]) {
-			return false
-		}
-		a, b = a[1:], b[1:]
-	}
-	switch {
-	case len(a) > 0 && a[0] == "#":
-		return true
-	case either && len(b) > 0 && b[0] == "#":
-		return true
-	}
-	return len(a) == 0 && len(b) == 0
 }

@@ -386,29 +386,3 @@ func TestTheReferenceShowsTheDefaults(t *testing.T) {
 		t.Errorf("(-defaults +reference)\n%s", diff)
 	}
 }
-
-func TestFilterRelations(t *testing.T) {
-	for _, test := range []struct {
-		a, b             string
-		overlap, aCovers bool
-	}{
-		{"#", "a/b", true, true},
-		{"a/#", "a", true, true},
-		{"a/#", "a/#", true, true},
-		{"a/+", "a/#", true, false},
-		{"a/+", "a/b", true, true},
-		{"a/b", "a/+", true, false},
-		{"+/x", "a/+", true, false},
-		{"+/x", "a/y", false, false},
-		{"a", "a/b", false, false},
-		{"a/b", "a", false, false},
-		{"a/b/#", "a/#", true, false},
-	} {
-		if got := overlap(test.a, test.b); got != test.overlap || overlap(test.b, test.a) != got {
-			t.Errorf("overlap of %s and %s: got %v", test.a, test.b, got)
-		}
-		if got := covers(test.a, test.b); got != test.aCovers {
-			t.Errorf("%s covers %s: got %v", test.a, test.b, got)
-		}
-	}
-}

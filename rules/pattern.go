@@ -52,26 +52,9 @@ func (p *pattern) level(name string) int {
 	return -1
 }
 
-// overlap reports whether a topic exists that both filters match.
-func overlap(a, b string) bool {
-	for {
-		x, aRest, aMore := strings.Cut(a, "/")
-		y, bRest, bMore := strings.Cut(b, "/")
-		switch {
-		case x == "#" || y == "#":
-			return true
-		case x != y && x != "+" && y != "+":
-			return false
-		case !aMore || !bMore:
-			return aMore == bMore || aRest == "#" || bRest == "#"
-		}
-		a, b = aRest, bRest
-	}
-}
-
 func anyOverlap(as, bs []string) bool {
 	return slices.ContainsFunc(as, func(a string) bool {
-		return slices.ContainsFunc(bs, func(b string) bool { return overlap(a, b) })
+		return slices.ContainsFunc(bs, func(b string) bool { return event.Overlap(a, b) })
 	})
 }
 

@@ -79,20 +79,6 @@ func TestTheIndexFindsWhatTheFiltersFind(t *testing.T) {
 	}
 }
 
-func TestFiltersOverlapIfATopicMatchesBoth(t *testing.T) {
-	for _, tt := range []struct {
-		a, b string
-		want bool
-	}{
-		{"a/b", "a/b", true}, {"a/+", "+/b", true}, {"a/#", "a", true}, {"a", "a/#", true}, {"a/+/c", "a/b/#", true},
-		{"a/b", "a/c", false}, {"a/b", "a", false}, {"a/+", "a", false}, {"+/x", "a/y", false}, {"#", "a/b/c", true},
-	} {
-		if overlap(tt.a, tt.b) != tt.want || overlap(tt.b, tt.a) != tt.want {
-			t.Errorf("%s and %s: want %v", tt.a, tt.b, tt.want)
-		}
-	}
-}
-
 func TestARuleReadsWhatAnotherEmitsInTheSameStep(t *testing.T) {
 	set := mustCompile(t, `
 - {name: last, from: {rule: second}, emit: {stream: d, topic: last, fields: {y: y + 1}}}
