@@ -52,7 +52,7 @@ func (sp *spec) readOutput(what string, s *config.Section, errs *config.Errors) 
 		}
 	}
 	for i, item := range items {
-		o := &outputSpec{section: item, what: what}
+		o := &outputSpec{section: item, what: what, QoS: 1} // absent subscribers shall have it
 		if s.Kind() == config.List {
 			o.what = fmt.Sprintf("%s[%d]", what, i)
 		}
