@@ -217,7 +217,7 @@ func TestAnOutputSaysWhereItComesFrom(t *testing.T) {
 		{Rule: "pass", Stream: "alerts", Offset: 77, Event: event.Event{Time: at(3), Topic: "a/t/7", Source: "rule", Client: "pass", Key: "k",
 			ContentType: "text/json", Trace: "tr", Payload: in.Payload, QoS: 2, Retain: true, Properties: props, Cause: cause}},
 		{Rule: "made", Stream: "more", Offset: 77, Event: event.Event{Time: at(0.123), Topic: "t/7", Source: "rule", Client: "made", Key: "5",
-			ContentType: "application/json", Trace: "tr", Payload: []byte(`{"id":5}`), Cause: cause}},
+			ContentType: "application/json", Trace: "tr", Payload: []byte(`{"id":5}`), QoS: 1, Cause: cause}},
 	}
 	if diff := cmp.Diff(want, res.Outputs); diff != "" {
 		t.Error(diff)

@@ -333,7 +333,7 @@ func TestOutputsArePublishedAndHavePlainPayloads(t *testing.T) {
   from: home/{room}/door
   emit: {stream: log}
   publish:
-    - {topic: "home/{room}/light/set", retain: true, qos: 1, payload: 'open ? "ON" : "OFF"'}
+    - {topic: "home/{room}/light/set", retain: true, qos: 2, payload: 'open ? "ON" : "OFF"'}
     - {topic: "home/{room}/level", where: open, payload: lux * 2}
 `)
 	e := set.Engine(EventsStream)
@@ -344,8 +344,8 @@ func TestOutputsArePublishedAndHavePlainPayloads(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %s %v %d %s", o.Stream, o.Event.Topic, o.Event.Payload, o.Event.Retain, o.Event.QoS, o.Event.ContentType))
 	}
 	want := []string{
-		`log home/hall/door {"open":true,"lux":21} false 0 `, `local home/hall/light/set ON true 1 text/plain`, `local home/hall/level 42 false 0 application/json`,
-		`log home/hall/door {"open":false,"lux":1} false 0 `, `local home/hall/light/set OFF true 1 text/plain`,
+		`log home/hall/door {"open":true,"lux":21} false 1 `, `local home/hall/light/set ON true 2 text/plain`, `local home/hall/level 42 false 1 application/json`,
+		`log home/hall/door {"open":false,"lux":1} false 1 `, `local home/hall/light/set OFF true 2 text/plain`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
