@@ -17,8 +17,9 @@ import (
 // For a session that outlasts its connections, what exactly once takes is on
 // disk before the client sees it: the packet identifier before PUBLISH, and
 // that PUBREC came before PUBREL. Otherwise a client could be given a message
-// twice after the gateway was killed. What else changes reaches the disk within
-// a second.
+// twice after the gateway was killed. Messages that come behind one that waits
+// for that, at any QoS, wait with it: a client gets what it keeps up with in the
+// order of the log. What else changes reaches the disk within a second.
 type outbox struct {
 	b *Broker
 	s *session
@@ -40,11 +41,19 @@ type outbox struct {
 	overlap bool     // the window may hold messages that are still to be read
 	stored  bool     // it is on disk
 
-	debts  []debt // retained messages for new subscriptions
-	toSend []byte // packets that wait for what is being told
-	saving bool
+	debts   []debt    // retained messages for new subscriptions
+	waits   departure // packets that go when the session is on disk
+	leaving bool      // there is a PUBLISH among those for which it is being written
+	saving  bool
 
 	filters atomic.Pointer[[]string] // of subs, for scanners
+}
+
+// departure are packets that wait for the session to be on disk.
+type departure struct {
+	packets  []byte
+	recorded bool // one of them may not go before
+	message  bool // one of them is a PUBLISH, which later ones must not overtake
 }
 
 // memo remembers what topics match.
@@ -117,7 +126,7 @@ func (o *outbox) offer(m *message, mt *match) {
 	case o.over:
 	case qos == 0:
 		if o.c != nil {
-			o.c.publish(o.delivery(m, 0, mt))
+			o.send(o.delivery(m, 0, mt))
 		}
 	case !o.behind && o.c != nil && o.room():
 		o.deliver(m, qos, mt, nil)
@@ -174,12 +183,21 @@ func (o *outbox) deliver(m *message, qos byte, mt *match, g *group) {
 	o.dirty = true
 }
 
-// send writes a message, at QoS 2 once its packet identifier is on disk.
+// send writes a message, at QoS 2 once its packet identifier is on disk, and
+// behind one that waits for that. ok is false if the client does not take
+// packets of its size.
 func (o *outbox) send(d delivery) (ok bool) {
-	if d.qos < 2 || !o.kept() {
+	record := d.qos == 2 && o.kept()
+	w := &o.waits
+	switch {
+	case !record && !w.message && !o.leaving:
 		return o.c.publish(d)
+	case d.qos == 0 && len(w.packets) > o.b.maxQueued/2:
+		o.b.count.dropped.Add(1)
+		return true
 	}
-	if o.toSend, ok = appendPublish(o.toSend, d, o.c.v5, o.c.limit); ok {
+	if w.packets, ok = appendPublish(w.packets, d, o.c.v5, o.c.limit); ok {
+		w.message, w.recorded = true, w.recorded || record
 		o.c.countSent(len(d.e.Payload))
 		o.save()
 	}
@@ -191,16 +209,20 @@ func (o *outbox) kept() bool { return o.lasts && o.b.keeper.on() }
 
 // save puts the session on disk and then sends what waits for that.
 func (o *outbox) save() {
-	if o.saving || len(o.toSend) == 0 {
+	if o.saving || len(o.waits.packets) == 0 {
 		return
 	}
-	o.saving = true
-	c, packets := o.c, o.toSend
-	o.toSend = nil
+	c, packets := o.c, o.waits.packets
+	if !o.waits.recorded { // nothing but what is behind others that have gone now
+		o.waits = departure{}
+		c.queue(packets)
+		return
+	}
+	o.saving, o.leaving, o.waits = true, o.waits.message, departure{}
 	err := o.b.keeper.put(o.entries(false), true, func(err error) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.saving = false
+		o.saving, o.leaving = false, false
 		if err == nil {
 			c.queue(packets)
 		}
@@ -209,11 +231,11 @@ func (o *outbox) save() {
 		}
 	})
 	if err != nil { // the log has failed or is closed
-		o.saving = false
+		o.saving, o.leaving = false, false
 	}
 }
 
-// Acknowledged takes what a client says about messages that it was sent.
+// acknowledged takes what a client says about messages that it was sent.
 func (o *outbox) acknowledged(c *conn, acks []ack) {
 	o.mu.Lock()
 	if o.c != c {
@@ -233,7 +255,8 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 		case a.kind == typePubrec && m.qos == 2:
 			m.released = true
 			if o.kept() {
-				o.toSend = appendAck(o.toSend, ack{kind: typePubrel, id: a.id}, c.v5)
+				o.waits.packets = appendAck(o.waits.packets, ack{kind: typePubrel, id: a.id}, c.v5)
+				o.waits.recorded = true
 			} else {
 				answer = appendAck(answer, ack{kind: typePubrel, id: a.id}, c.v5)
 			}
@@ -287,7 +310,7 @@ func (o *outbox) end(c *conn) {
 	if c != nil && o.c != c {
 		return
 	}
-	o.c, o.memo, o.toSend, o.debts = nil, nil, nil, nil
+	o.c, o.memo, o.waits, o.debts = nil, nil, departure{}, nil
 	o.window.land()
 	o.fallBehind(o.b)
 	o.dirty = true

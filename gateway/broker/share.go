@@ -170,7 +170,7 @@ func (o *outbox) share(m *message, sub *subscription, g *group) bool {
 	qos := min(m.e.QoS, mt.qos)
 	switch {
 	case qos == 0:
-		return o.c.publish(o.delivery(m, 0, &mt))
+		return o.send(o.delivery(m, 0, &mt))
 	case !o.room():
 		return false
 	}
