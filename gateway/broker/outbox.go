@@ -147,10 +147,11 @@ func (o *outbox) lose(n uint64) {
 	}
 }
 
-// room reports whether one more message at QoS 1 or 2 may be sent.
+// room reports whether one more message at QoS 1 or 2 may be sent. What earlier
+// connections were sent comes first.
 func (o *outbox) room() bool {
 	w := &o.window
-	return w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
+	return w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
 }
 
 func (o *outbox) delivery(m *message, qos byte, mt *match) delivery {
@@ -427,6 +428,19 @@ func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
 	o.window.launch(w)
 	if !o.c.publish(d) {
 		o.window.settle(o.window.find(d.id))
+	}
+}
+
+// repeated lets the groups go on when all has been sent again.
+func (o *outbox) repeated() {
+	o.mu.Lock()
+	groups := o.groups
+	if o.window.grounded() != nil {
+		groups = nil
+	}
+	o.mu.Unlock()
+	for _, g := range groups {
+		g.kick()
 	}
 }
 
