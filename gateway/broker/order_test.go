@@ -1,6 +1,9 @@
 package broker
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 func TestNoMessageOvertakesOneThatWaitsForTheDisk(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v version) {
@@ -53,5 +56,31 @@ func TestTheOnlyMemberOfAGroupGetsWhatItWasSentBeforeWhatIsNew(t *testing.T) {
 			c.send(puback(m.id))
 		}
 		c.silence()
+	}
+}
+
+func TestABusyClientIsNotSentASecondOfMessagesAgainAfterAKill(t *testing.T) {
+	const n = 10 * keepAfter
+	s := newSite(t)
+	c := resume(t, s.Broker, v4, "a", false)
+	c.subscribe(filter{"t", 1})
+	for i := range n {
+		s.route(ev("t", fmt.Sprint(i), 1))
+		c.send(puback(c.message().id))
+	}
+	c.silence()
+	s.flush()
+	s.kill()
+	s.route(ev("t", "new", 1))
+	c = resume(t, s.Broker, v4, "a", true)
+	for again := 0; ; again++ {
+		m := c.message()
+		if string(m.payload) == "new" {
+			break
+		}
+		if again == 2*keepAfter { // the next ones may wait for a commit
+			t.Fatalf("message %s comes again, and %d did before", m.payload, again)
+		}
+		c.send(puback(m.id))
 	}
 }

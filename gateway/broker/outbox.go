@@ -45,15 +45,10 @@ type outbox struct {
 	waits   departure // packets that go when the session is on disk
 	leaving bool      // there is a PUBLISH among those for which it is being written
 	saving  bool
+	settled int  // messages acknowledged since the place was given to be written
+	noting  bool // the place is being written because of them
 
 	filters atomic.Pointer[[]string] // of subs, for scanners
-}
-
-// departure are packets that wait for the session to be on disk.
-type departure struct {
-	packets  []byte
-	recorded bool // one of them may not go before
-	message  bool // one of them is a PUBLISH, which later ones must not overtake
 }
 
 // memo remembers what topics match.
@@ -184,58 +179,6 @@ func (o *outbox) deliver(m *message, qos byte, mt *match, g *group) {
 	o.dirty = true
 }
 
-// send writes a message, at QoS 2 once its packet identifier is on disk, and
-// behind one that waits for that. ok is false if the client does not take
-// packets of its size.
-func (o *outbox) send(d delivery) (ok bool) {
-	record := d.qos == 2 && o.kept()
-	w := &o.waits
-	switch {
-	case !record && !w.message && !o.leaving:
-		return o.c.publish(d)
-	case d.qos == 0 && len(w.packets) > o.b.maxQueued/2:
-		o.b.count.dropped.Add(1)
-		return true
-	}
-	if w.packets, ok = appendPublish(w.packets, d, o.c.v5, o.c.limit); ok {
-		w.message, w.recorded = true, w.recorded || record
-		o.c.countSent(len(d.e.Payload))
-		o.save()
-	}
-	return ok
-}
-
-// kept reports whether the session is on disk.
-func (o *outbox) kept() bool { return o.lasts && o.b.keeper.on() }
-
-// save puts the session on disk and then sends what waits for that.
-func (o *outbox) save() {
-	if o.saving || len(o.waits.packets) == 0 {
-		return
-	}
-	c, packets := o.c, o.waits.packets
-	if !o.waits.recorded { // nothing but what is behind others that have gone now
-		o.waits = departure{}
-		c.queue(packets)
-		return
-	}
-	o.saving, o.leaving, o.waits = true, o.waits.message, departure{}
-	err := o.b.keeper.put(o.entries(false), true, func(err error) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.saving, o.leaving = false, false
-		if err == nil {
-			c.queue(packets)
-		}
-		if o.c != nil {
-			o.save()
-		}
-	})
-	if err != nil { // the log has failed or is closed
-		o.saving, o.leaving = false, false
-	}
-}
-
 // acknowledged takes what a client says about messages that it was sent.
 func (o *outbox) acknowledged(c *conn, acks []ack) {
 	o.mu.Lock()
@@ -253,6 +196,7 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 		case a.kind == typePuback && m.qos == 1, a.kind == typePubcomp && m.released,
 			a.kind == typePubrec && m.qos == 2 && a.reason >= codeUnspecified && !m.released:
 			o.window.settle(m)
+			o.settled++
 		case a.kind == typePubrec && m.qos == 2:
 			m.released = true
 			if o.kept() {
@@ -265,6 +209,7 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 	}
 	o.dirty = true
 	o.save()
+	o.note()
 	if len(answer) > 0 {
 		c.queue(answer)
 	}
