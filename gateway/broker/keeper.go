@@ -196,7 +196,7 @@ func (k *keeper) replay(f *Feed) {
 	if k.state == nil || !ok {
 		return
 	}
-	scanner := f.stream.Scanner(nil)
+	scanner := f.stream.Retained()
 	for from < f.start {
 		events, next, err := scanner.Read(from)
 		if err != nil || next <= from {
