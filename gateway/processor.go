@@ -48,6 +48,8 @@ type processor struct {
 
 	position atomic.Uint64 // next, for the status
 
+	inputs []storage.Input // logged since the checkpoint, until run has applied them again
+
 	asks    asks
 	sources []TableConfig
 	tables  tableVersions
@@ -62,7 +64,7 @@ const (
 	stepBytes = 1 << 20
 )
 
-// newProcessor loads the checkpoint of the stream's rules and brings their
+// newProcessor loads the checkpoint of the stream's rules; run brings their
 // state up to date.
 func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine, tables []TableConfig, dir string, logger *slog.Logger) (*processor, error) {
 	p := &processor{
@@ -91,9 +93,8 @@ func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine
 		p.checkpointed, found = c, true
 		break
 	}
-	var inputs []storage.Input
 	var err error
-	p.durable, p.covered, inputs, err = log.OpenProcessor(stream.Name(), p.checkpointed.Input)
+	p.durable, p.covered, p.inputs, err = log.OpenProcessor(stream.Name(), p.checkpointed.Input)
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +121,7 @@ func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine
 			return nil, err
 		}
 	}
-	if err := p.rerun(inputs); err != nil {
-		return nil, err
-	}
-	return p, p.followTables()
+	return p, nil
 }
 
 // report says what rules that have changed keep of their state.
@@ -143,9 +141,12 @@ func (p *processor) report(r rules.Restored) {
 	p.restoreTables(r.Tables)
 }
 
-// rerun brings the state to where the outputs end, without emitting any.
-func (p *processor) rerun(inputs []storage.Input) error {
-	for {
+// rerun brings the state to where the outputs end, without emitting any. It
+// stops early, with an error, when ctx ends.
+func (p *processor) rerun(ctx context.Context) error {
+	inputs := p.inputs
+	p.inputs = nil
+	for ctx.Err() == nil {
 		limit := storage.ReadLimits{Events: 1000, Bytes: 1 << 20}
 		for len(inputs) > 0 && inputs[0].After <= p.next {
 			p.result.Reset()
@@ -177,6 +178,7 @@ func (p *processor) rerun(inputs []storage.Input) error {
 		p.engine.Step(events, &p.result)
 		p.advance(events)
 	}
+	return ctx.Err()
 }
 
 // read returns the next events, passing over what is gone.
@@ -206,11 +208,21 @@ func (p *processor) advance(events []event.Event) {
 	}
 }
 
-// run evaluates until ctx ends, then writes a checkpoint. It returns early
-// only with an error of the log.
+// run brings the state up to date and evaluates until ctx ends, then writes a
+// checkpoint. It returns early only with an error of the log.
 func (p *processor) run(ctx context.Context) error {
 	defer p.stream.Unpin("rules")
 	defer p.asks.close()
+	// Sources need not wait for this, which may be for many megabytes.
+	if err := p.rerun(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // the checkpoint stays as it is
+		}
+		return err
+	}
+	if err := p.followTables(); err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		if err := p.await(ctx); err != nil {
 			return err
