@@ -75,13 +75,13 @@ type expression struct {
 
 // program is a compiled expression.
 type program struct {
-	what   string
-	source config.Expr
-	kind   kind
 	slot   *slot // the whole expression is this field
 	code   *vm.Program
 	frame  *frame
 	vm     *vm.VM
+	kind   kind
+	what   string
+	source config.Expr
 	places map[int]config.Pos // where errors were, by offset
 }
 
@@ -208,28 +208,28 @@ func (b *binder) Visit(n *ast.Node) {
 	switch sort {
 	case "name":
 		v := b.e.scope.names[rest]
-		b.function(full, v.kind, v.get)
+		b.function(full, v.kind, func(...any) (any, error) { return v.get() })
 	case "level":
 		i, _ := strconv.Atoi(rest)
-		b.function(full, text, func() (any, error) { return topicLevel(f.ev.Topic, i) })
+		b.function(full, text, func(...any) (any, error) { return topicLevel(f.ev.Topic, i) })
 	case "field":
 		id, optional := strings.CutSuffix(rest, "?")
 		i, _ := strconv.Atoi(id)
 		fd := (*b.e.scope.fields)[i]
 		s := f.slot(fd.path, fd.kindNow(), fd.bare)
 		if optional {
-			b.function(full, anything, func() (any, error) { return f.maybe(s) })
+			b.function(full, anything, s.maybe)
 		} else {
-			b.function(full, s.kind, func() (any, error) { return f.get(s) })
+			b.function(full, s.kind, s.get)
 		}
 	}
 }
 
-func (b *binder) function(name string, k kind, get func() (any, error)) {
+func (b *binder) function(name string, k kind, get func(...any) (any, error)) {
 	t := reflect.FuncOf(nil, []reflect.Type{k.goType()}, false)
 	b.c.Functions[name] = &builtin.Function{
 		Name:  name,
-		Func:  func(...any) (any, error) { return get() },
+		Func:  get,
 		Types: []reflect.Type{t},
 	}
 }

@@ -226,6 +226,9 @@ func (e *Engine) add(r *rule, rank int) {
 		e.listening.add(l.filter, hit{len(e.listeners), 0})
 		e.listeners = append(e.listeners, l)
 	}
+	if r.win != nil {
+		e.windows = append(e.windows, r)
+	}
 	if r.timer != nil {
 		e.timers = append(e.timers, r)
 	}
