@@ -96,7 +96,7 @@ func (c *ruleCompiler) compile() {
 		r.emits = append(r.emits, e)
 	}
 	if timeField != nil {
-		r.clock = &clock{slot: r.frame.slot(timeField.path, timeField.kindNow(), false), nano: units[sp.Time.Unit]}
+		r.clock = &clock{slot: r.frame.slot(timeField.path, timeField.kindNow(), false), nano: units[sp.Time.Unit], ahead: event.Time(sp.Time.Ahead)}
 	}
 	for _, l := range r.latest {
 		uses := r.frame.uses // it belongs to other topics
