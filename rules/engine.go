@@ -352,35 +352,6 @@ func (e *Engine) tick(in Input, res *Result) (changed bool) {
 	return changed
 }
 
-// NextTick returns the earliest time at which Tick will change something if no
-// event comes before; false if it never will. Call Tick also when the clock has
-// been set back: windows of receive time then close at once.
-func (e *Engine) NextTick() (next event.Time, ok bool) {
-	for _, r := range e.windows {
-		if r.off {
-			continue
-		}
-		if due, open := r.win.window.Due(); open {
-			if t := r.win.mark.Next(due); !ok || t < next {
-				next, ok = t, true
-			}
-		}
-		if t, early := r.win.mark.NextEarly(); early && r.win.window.Changed() && (!ok || t < next) {
-			next, ok = t, true
-		}
-	}
-	e.remindHolds() // a condition may have ceased to hold
-	if e.holdDue != never {
-		if t := e.steady.at(e.holdDue); !ok || t < next {
-			next, ok = t, true
-		}
-	}
-	if e.timerDue != never && (!ok || e.timerDue < next) {
-		next, ok = e.timerDue, true
-	}
-	return next, ok
-}
-
 // count brings the set's counters up to date.
 func (e *Engine) count() {
 	for _, r := range e.counting {
