@@ -81,7 +81,8 @@ type Output struct {
 }
 
 // Step evaluates events, which are in the order of their offsets, and appends
-// what comes of them to res. Outputs share the payload of the events where
+// what comes of them to res. A payload with several readings ([codec.Series]) is
+// evaluated as if each of them were an event of its own. Outputs share the payload of the events where
 // rules pass it on.
 func (e *Engine) Step(events []event.Event, res *Result) {
 	for i := range events {
@@ -98,21 +99,35 @@ func (e *Engine) Step(events []event.Event, res *Result) {
 		}
 		e.offset = ev.Offset
 		e.frame.begin(ev, m.plan, m.codec)
-		for _, l := range m.listeners {
-			l.hear(e.frame)
+		readings := e.frame.readings()
+		if len(readings) == 0 {
+			e.take(ev, m, res)
+			continue
 		}
-		e.sample++
-		e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
-		for _, c := range m.rules {
-			e.run(c.rule, c.filter, ev, res)
-		}
-		if len(e.waiting) > 0 {
-			e.cascade(ev.Received, res)
+		part := *ev
+		for _, part.Payload = range readings {
+			e.frame.begin(&part, m.plan, m.codec)
+			e.take(&part, m, res)
 		}
 	}
 	if n := len(events); n > 0 {
 		e.offset = events[n-1].Offset
 		e.count()
+	}
+}
+
+// take evaluates the event, or one reading of it, that the frame looks at.
+func (e *Engine) take(ev *event.Event, m *match, res *Result) {
+	for _, l := range m.listeners {
+		l.hear(e.frame)
+	}
+	e.sample++
+	e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
+	for _, c := range m.rules {
+		e.run(c.rule, c.filter, ev, res)
+	}
+	if len(e.waiting) > 0 {
+		e.cascade(ev.Received, res)
 	}
 }
 

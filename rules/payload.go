@@ -115,10 +115,22 @@ func pathName(path []string) string { return strings.Join(path, ".") }
 
 // format is that of the payload at hand. What rules emit says itself what it is.
 func (f *frame) format() codec.Codec {
-	if f.codec != nil && f.ev.Source != "rule" {
-		return f.codec
+	c := f.codec
+	if c == nil || f.ev.Source == "rule" {
+		c = codec.ByContentType(f.ev.ContentType)
 	}
-	return codec.ByContentType(f.ev.ContentType)
+	if s, ok := c.(codec.Series); ok {
+		return s.At(float64(f.ev.Received) / 1e9)
+	}
+	return c
+}
+
+// readings takes the payload at hand apart if it has several readings.
+func (f *frame) readings() [][]byte {
+	if s, ok := f.format().(codec.Series); ok {
+		return s.Split(f.ev.Payload)
+	}
+	return nil
 }
 
 // contentType is that of the payload at hand where it is passed on under another
