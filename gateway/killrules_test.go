@@ -42,8 +42,8 @@ rules:
   - {name: ordered, from: p/#, key: d, time: {field: ts, unit: ms}, window: {session: 100ms, grace: 500ms, idle: 300ms}, aggregate: {n: count(), mean: time_avg(v)}, emit: {stream: out, topic: "ordered/{key}"}}
   - {name: edges, from: p/#, key: d, where: 'rising(v > 70) || falling(v > 20) || changed(v > 99)', emit: {stream: out, topic: edges, fields: {d: d, n: n, prev: prev(v), change: change(v), c: counter(true), t: total(v)}}}
   - {name: levels, from: p/#, key: d, where: 'rising(hysteresis(v, 80, 30))', emit: {stream: out, topic: levels, fields: {d: d, n: n, c: counter(v > 90)}}}
-  - {name: calm, from: p/#, key: d, where: 'throttle(v > 60, "150ms")', emit: {stream: out, topic: calm, fields: {n: n, b: 'debounce(v > 50, "20ms")'}}}
-  - {name: twice, from: p/#, where: 'duplicate(int(n) %% 50, "100ms")', emit: {stream: out, topic: twice, fields: {n: n}}}
+  - {name: calm, from: p/#, key: d, where: 'throttle(v > 60, "700ms")', emit: {stream: out, topic: calm, fields: {n: n, b: 'debounce(v > 50, "20ms")'}}}
+  - {name: twice, from: p/#, where: 'duplicate(int(n) %% 400, "5s") && int(n) %% 10 == 0', emit: {stream: out, topic: twice, fields: {n: n}}}
   - {name: lasts, from: p/#, key: d, where: v < 90, for: 40ms, emit: {stream: out, topic: lasts}}
   - {name: silent, from: p/pause, key: d, where: 'true', for: 300ms, emit: {stream: out, topic: silent, fields: {n: n}}}
   - {name: knows, from: p/a, where: v > 80, emit: {stream: out, topic: knows, fields: {other: 'latest("p/b", "v")'}}}
