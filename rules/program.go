@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -166,6 +167,11 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 		return nil, all("%s must be text, a number or true or false, not %v", e.what, p.kind)
 	case e.want != anything && p.kind != anything && p.kind != e.want:
 		return nil, all("%s must be %v, not %v", e.what, e.want, p.kind)
+	}
+	if guardDivisions(&tree.Node, c) {
+		if _, err := checker.Check(tree, c); err != nil {
+			return nil, located(e.source, err)
+		}
 	}
 	if err := optimizer.Optimize(&tree.Node, c); err != nil {
 		return nil, located(e.source, err)
@@ -347,7 +353,8 @@ func runtimeError(err error) error {
 	if !errors.As(err, &at) {
 		return err
 	}
-	if at.Prev != nil {
+	var panicked runtime.Error
+	if at.Prev != nil && !errors.As(at.Prev, &panicked) {
 		return at.Prev
 	}
 	return errors.New(inOurWords(at.Message))
@@ -372,6 +379,7 @@ var (
 func inOurWords(msg string) string {
 	msg = strings.Replace(msg, "unexpected token EOF", "the expression ends too early", 1)
 	msg = strings.Replace(msg, "unexpected end of expression", "the expression ends too early", 1)
+	msg = strings.Replace(msg, "runtime error: integer divide by zero", errDivision.Error(), 1)
 	msg = strings.Replace(msg, "memory budget exceeded", "the lists it makes are too long", 1)
 	msg = strings.Replace(msg, "compilation failed: expression exceeds maximum allowed nodes",
 		"the expression has too many parts; split the rule", 1)
