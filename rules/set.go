@@ -86,7 +86,7 @@ func (o Options) Compile(sections []*config.Section) (*Set, error) {
 		} else {
 			names[r.Name] = s.Errorf("name", "").Pos
 		}
-		if len(mistakes)+len(c.errs) == 0 {
+		if len(c.errs) == 0 {
 			typed = append(typed, c.typed(len(specs)))
 		}
 		specs = append(specs, sp)
