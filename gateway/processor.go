@@ -255,8 +255,8 @@ func (p *processor) run(ctx context.Context) error {
 // is due.
 func (p *processor) await(ctx context.Context) error {
 	wait := checkpointEvery
-	if at, ok := p.engine.NextTick(); ok {
-		wait = min(wait, max(time.Duration(at-p.log.Now()), time.Millisecond))
+	if due, ok := p.engine.Due(p.input(p.log.Now())); ok {
+		wait = min(wait, max(due, time.Millisecond))
 	}
 	short, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -290,16 +290,18 @@ func (p *processor) step() error {
 
 // tick closes the windows that time alone closes.
 func (p *processor) tick() error {
-	at, ok := p.engine.NextTick()
-	if !ok || at > p.log.Now() {
+	if due, ok := p.engine.Due(p.input(p.log.Now())); !ok || due > 0 {
 		return nil
 	}
 	// Every event up to now must have been evaluated before the clock moves.
-	now := p.log.SequencedUntil()
-	if _, _, next := p.stream.Bounds(); next > p.next || at > now {
+	now := p.input(p.log.SequencedUntil())
+	if _, _, next := p.stream.Bounds(); next > p.next {
 		return nil
 	}
-	return p.apply(p.input(now))
+	if due, _ := p.engine.Due(now); due > 0 {
+		return nil
+	}
+	return p.apply(now)
 }
 
 // emit commits what an evaluation gave; nothing if it gave nothing and was

@@ -91,6 +91,22 @@ func Load(paths []string, parts Parts) (*Config, error) {
 	return load(paths, parts, total)
 }
 
+// StorePath returns where a configuration has its store, as far as that can be
+// told in spite of mistakes elsewhere; else it is empty.
+func StorePath(paths []string) string {
+	root, _ := config.LoadAll(paths...)
+	if root == nil {
+		return ""
+	}
+	l := &loader{root: root, c: &Config{}}
+	var set storeSettings
+	if s := root.Child("store"); s != nil {
+		_ = s.Decode(&set)
+	}
+	l.store(set)
+	return l.c.Store.Path
+}
+
 // settings is the shape of the file.
 type settings struct {
 	Gateway      string            `config:"gateway"`

@@ -386,3 +386,19 @@ func TestTheReferenceShowsTheDefaults(t *testing.T) {
 		t.Errorf("(-defaults +reference)\n%s", diff)
 	}
 }
+
+func TestTheStoreIsFoundInSpiteOfMistakesElsewhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "holdfast.yaml")
+	for text, want := range map[string]string{
+		"store: {path: /var/lib/x}\nrules: [{name: a, frm: b}]\nmqtt: 7\n": "/var/lib/x",
+		"store: {path: here}\nnothing: true\n":                             filepath.Join(filepath.Dir(path), "here"),
+		"store: [\n":                                                       "",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := StorePath([]string{path}); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}

@@ -28,8 +28,8 @@ type TableConfig struct {
 
 // tableSettings are the keys of a table.
 type tableSettings struct {
-	File config.Path `config:"file,required" doc:"CSV file with the names of the columns in its first line, or YAML file. It is read again when it changes."`
-	Key  string      `config:"key,required" doc:"Column by which lookup finds a row."`
+	File config.Path `config:"file,required"`
+	Key  string      `config:"key,required"`
 }
 
 // tables reads the lookup tables.

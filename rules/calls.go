@@ -204,7 +204,7 @@ func (b *binder) bindCall(sort, rest, full string) bool {
 	case "site":
 		i, _ := strconv.Atoi(rest)
 		s := b.e.scope.compiler.sites[i]
-		b.function(full, s.kind, func() (any, error) { return s.result, s.err })
+		b.function(full, s.kind, func(...any) (any, error) { return s.result, s.err })
 	case "convert":
 		name, _, _ := strings.Cut(rest, "#")
 		from, to := unitsOf[name], unitsOf[rest[len(name)+1:]]
@@ -234,7 +234,7 @@ func (b *binder) bindCall(sort, rest, full string) bool {
 		if optional {
 			k = anything
 		}
-		b.function(full, k, func() (any, error) {
+		b.function(full, k, func(...any) (any, error) {
 			v, err := l.last(r)
 			if v == nil && err == nil && !optional {
 				err = fmt.Errorf("there has been no value of latest(%q) yet; say what to take instead with ??", l.topic.text)

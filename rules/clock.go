@@ -14,6 +14,9 @@ import (
 type clock struct {
 	slot *slot
 	nano int64 // of a unit; 0 for rfc3339
+	// No time further ahead of the receive time counts: one event with a wrong
+	// time would close the windows of all others, and make them late.
+	ahead event.Time
 }
 
 var units = map[string]int64{"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1}
@@ -83,6 +86,10 @@ func (r *rule) rowTime(ev *event.Event) (event.Time, error) {
 		var err error
 		if t, err = r.happened(); err != nil {
 			return 0, err
+		}
+		if by := t - ev.Received; by > r.clock.ahead && ev.Received >= 0 {
+			return 0, fmt.Errorf("time: %v is %v ahead of the clock of this gateway, and ahead allows %v; set the clock of the sender, or raise ahead",
+				t, time.Duration(by).Round(time.Millisecond), time.Duration(r.clock.ahead))
 		}
 	}
 	if t < 0 || t >= window.MaxTime {

@@ -9,7 +9,6 @@ import (
 
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
-	"holdfast/rules/codec"
 	"holdfast/rules/window"
 )
 
@@ -29,14 +28,12 @@ type ruleCompiler struct {
 // readSpec did not find; the rule is only usable without any.
 func compileRule(sp *spec, f *frame, tables map[string]*Table) (*rule, *ruleCompiler) {
 	r := &rule{Rule: sp.rule(), source: &sp.source, frame: f, shape: sp.shape(), print: sp.print(),
-		total: &counters{}, budget: int64(sp.Budget), plan: &codec.Tree{}}
+		total: &counters{}, budget: int64(sp.Budget)}
 	f.uses = &r.slots
 	defer func() { f.uses = nil }()
 	c := &ruleCompiler{sp: sp, rule: r, tables: tables}
 	c.compile()
-	for _, s := range r.slots {
-		r.plan.Add(&s.Slot)
-	}
+	r.plan = f.planFor(r.slots)
 	return r, c
 }
 
@@ -99,7 +96,7 @@ func (c *ruleCompiler) compile() {
 		r.emits = append(r.emits, e)
 	}
 	if timeField != nil {
-		r.clock = &clock{slot: r.frame.slot(timeField.path, timeField.kindNow(), false), nano: units[sp.Time.Unit]}
+		r.clock = &clock{slot: r.frame.slot(timeField.path, timeField.kindNow(), false), nano: units[sp.Time.Unit], ahead: event.Time(sp.Time.Ahead)}
 	}
 	for _, l := range r.latest {
 		uses := r.frame.uses // it belongs to other topics

@@ -21,7 +21,7 @@
 //	emit: {stream: minutes, topic: "agg/{key}"}          # one output or a list
 //	publish: {topic: "panel/{key}", payload: t}          # to MQTT clients, through the stream local
 //
-// The doc tags of the spec say what each key means.
+// configs/reference.yaml says what each key means.
 //
 // # Guarantees
 //

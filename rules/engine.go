@@ -19,7 +19,6 @@ const never = event.Time(math.MaxInt64)
 type Engine struct {
 	stream string
 	rules  []*rule // by depth, then as in the file
-	direct int     // the first so many read the stream
 	frame  *frame
 	codecs []TopicCodec
 	offset uint64 // of the last event stepped over
@@ -33,10 +32,12 @@ type Engine struct {
 	name      []byte            // scratch
 	panes     []window.Pane     // scratch
 
-	waiting []int // rules that have events of other rules to read, sorted
+	waiting  []int   // rules that have events of other rules to read, sorted
+	counting []*rule // that have counted something the set does not have yet
 
 	timed   bool // durations matter
 	steady  steady
+	windows []*rule // with a window
 	holders []*rule // with for
 	timers  []*rule
 	// Wall times: the next one of a timer, and one before which the clock has
@@ -49,6 +50,7 @@ type Engine struct {
 	Meter     func() int64
 	sample    uint
 	measuring bool // the event at hand is a sample
+	costly    bool // a rule may take longer than its budget
 }
 
 // Result collects what steps and ticks bring about. Outputs and failures are
@@ -79,7 +81,8 @@ type Output struct {
 }
 
 // Step evaluates events, which are in the order of their offsets, and appends
-// what comes of them to res. Outputs share the payload of the events where
+// what comes of them to res. A payload with several readings ([codec.Series]) is
+// evaluated as if each of them were an event of its own. Outputs share the payload of the events where
 // rules pass it on.
 func (e *Engine) Step(events []event.Event, res *Result) {
 	for i := range events {
@@ -96,21 +99,35 @@ func (e *Engine) Step(events []event.Event, res *Result) {
 		}
 		e.offset = ev.Offset
 		e.frame.begin(ev, m.plan, m.codec)
-		for _, l := range m.listeners {
-			l.hear(e.frame)
+		readings := e.frame.readings()
+		if len(readings) == 0 {
+			e.take(ev, m, res)
+			continue
 		}
-		e.sample++
-		e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
-		for _, c := range m.rules {
-			e.run(c.rule, c.filter, ev, res)
-		}
-		if len(e.waiting) > 0 {
-			e.cascade(ev.Received, res)
+		part := *ev
+		for _, part.Payload = range readings {
+			e.frame.begin(&part, m.plan, m.codec)
+			e.take(&part, m, res)
 		}
 	}
 	if n := len(events); n > 0 {
 		e.offset = events[n-1].Offset
 		e.count()
+	}
+}
+
+// take evaluates the event, or one reading of it, that the frame looks at.
+func (e *Engine) take(ev *event.Event, m *match, res *Result) {
+	for _, l := range m.listeners {
+		l.hear(e.frame)
+	}
+	e.sample++
+	e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
+	for _, c := range m.rules {
+		e.run(c.rule, c.filter, ev, res)
+	}
+	if len(e.waiting) > 0 {
+		e.cascade(ev.Received, res)
 	}
 }
 
@@ -161,6 +178,7 @@ func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
 	from := e.Meter()
 	e.evaluate(r, filter, ev, res)
 	r.cost.add(e.Meter()-from, r.budget)
+	e.costly = e.costly || r.expensive()
 }
 
 // evaluate runs a rule on the event that the frame looks at.
@@ -168,7 +186,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 	if r.off {
 		return
 	}
-	r.counted.Matched++
+	e.tally(r).Matched++
 	r.filter = filter
 	var t event.Time
 	if r.memory != nil {
@@ -258,10 +276,10 @@ func (e *Engine) emit(r *rule, outputs []output, res *Result) {
 	if r.last != e.offset {
 		r.last, r.next = e.offset, 0
 	}
+	e.tally(r).Emitted += uint64(len(outputs))
 	for i := range outputs {
 		res.Outputs = append(res.Outputs, Output{Rule: r.Name, Stream: outputs[i].stream, Event: outputs[i].event, Offset: e.offset, N: r.next})
 		r.next++
-		r.counted.Emitted++
 		for _, to := range r.readers {
 			e.hand(to, &outputs[i])
 		}
@@ -334,8 +352,8 @@ func (e *Engine) tick(in Input, res *Result) (changed bool) {
 			e.steady = was // a tick without effect changes nothing
 		}
 	}
-	for _, r := range e.rules {
-		if r.win != nil && !r.off && e.tickWindow(r, now, res) {
+	for _, r := range e.windows {
+		if !r.off && e.tickWindow(r, now, res) {
 			changed = true
 			if len(e.waiting) > 0 {
 				e.cascade(now, res)
@@ -349,42 +367,22 @@ func (e *Engine) tick(in Input, res *Result) (changed bool) {
 	return changed
 }
 
-// NextTick returns the earliest time at which Tick will change something if no
-// event comes before; false if it never will. Call Tick also when the clock has
-// been set back: windows of receive time then close at once.
-func (e *Engine) NextTick() (next event.Time, ok bool) {
-	for _, r := range e.rules {
-		if r.win == nil || r.off {
-			continue
-		}
-		if due, open := r.win.window.Due(); open {
-			if t := r.win.mark.Next(due); !ok || t < next {
-				next, ok = t, true
-			}
-		}
-		if t, early := r.win.mark.NextEarly(); early && r.win.window.Changed() && (!ok || t < next) {
-			next, ok = t, true
-		}
-	}
-	e.remindHolds() // a condition may have ceased to hold
-	if e.holdDue != never {
-		if t := e.steady.at(e.holdDue); !ok || t < next {
-			next, ok = t, true
-		}
-	}
-	if e.timerDue != never && (!ok || e.timerDue < next) {
-		next, ok = e.timerDue, true
-	}
-	return next, ok
-}
-
 // count brings the set's counters up to date.
 func (e *Engine) count() {
-	for _, r := range e.rules {
-		if r.counted.Matched|r.counted.Failed|r.counted.Emitted != 0 {
-			r.total.add(&r.counted)
-		}
+	for _, r := range e.counting {
+		r.total.add(&r.counted)
+		r.uncount = false
 	}
+	e.counting = e.counting[:0]
+}
+
+// tally returns what is counted of a rule until the set gets it.
+func (e *Engine) tally(r *rule) *Stat {
+	if !r.uncount {
+		r.uncount = true
+		e.counting = append(e.counting, r)
+	}
+	return &r.counted
 }
 
 func (e *Engine) reset() {

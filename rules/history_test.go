@@ -240,7 +240,8 @@ func TestRandomHistories(t *testing.T) {
 				case 1, 2:
 					next, due := e.NextTick()
 					state := snapshot(t, e)
-					changed := e.Tick(now, &all)
+					var changed bool
+					checkDue(t, e, now, func() bool { changed = e.Tick(now, &all); return changed })
 					if changed {
 						log = append(log, entry{tick: now})
 					} else if !bytes.Equal(state, snapshot(t, e)) {

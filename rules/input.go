@@ -91,11 +91,20 @@ func (c *cost) add(nanos, budget int64) {
 	c.mean += (min(float64(nanos), 30*float64(budget)) - c.mean) / float64(min(c.samples, enough))
 }
 
+func (r *rule) expensive() bool {
+	return !r.off && r.cost.samples >= enough && r.cost.mean > float64(r.budget)
+}
+
 // Expensive returns the rules that take longer than their budget, each with the
 // reason in an operator's words. What to do with them is an [Input].
 func (e *Engine) Expensive() (rules, reasons []string) {
+	if !e.costly {
+		return nil, nil
+	}
+	e.costly = false
 	for _, r := range e.rules {
-		if !r.off && r.cost.samples >= enough && r.cost.mean > float64(r.budget) {
+		if r.expensive() {
+			e.costly = true
 			rules = append(rules, r.Name)
 			reasons = append(reasons, fmt.Sprintf("it takes %v for an event on average, its budget is %v; simplify it or raise budget",
 				time.Duration(r.cost.mean).Round(10*time.Microsecond), time.Duration(r.budget)))

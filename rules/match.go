@@ -2,6 +2,7 @@ package rules
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"holdfast/rules/codec"
@@ -52,13 +53,12 @@ func (e *Engine) match(topic string) *match {
 }
 
 func (e *Engine) group(hits, heard []hit) *match {
-	m := &match{plan: &codec.Tree{}}
-	planned := map[*slot]bool{}
+	m := &match{}
+	var planned []*slot
 	add := func(slots []*slot) {
 		for _, s := range slots {
-			if !planned[s] {
-				planned[s] = true
-				m.plan.Add(&s.Slot)
+			if !slices.Contains(planned, s) {
+				planned = append(planned, s)
 			}
 		}
 	}
@@ -72,5 +72,6 @@ func (e *Engine) group(hits, heard []hit) *match {
 		m.listeners = append(m.listeners, l)
 		add([]*slot{l.slot})
 	}
+	m.plan = e.frame.planFor(planned)
 	return m
 }

@@ -392,7 +392,8 @@ func TestMemoryOverRandomHistories(t *testing.T) {
 				case 2, 3:
 					next, due := e.NextTick()
 					state := snapshot(t, e)
-					changed := e.Tick(now, &all)
+					var changed bool
+					checkDue(t, e, now, func() bool { changed = e.Tick(now, &all); return changed })
 					if changed {
 						since = append(since, entry{tick: now})
 					} else if !bytes.Equal(state, snapshot(t, e)) {

@@ -8,13 +8,13 @@ import (
 
 // outputSpec is one output of a rule.
 type outputSpec struct {
-	Stream  string       `config:"stream" doc:"Stream that the event goes to; created if it does not exist. Required in emit."`
-	Topic   config.Expr  `config:"topic" doc:"Topic of the event, with {topic} {client} {key} {rule} and named levels filled in. Default: the topic of the event that came in."`
-	Where   config.Expr  `config:"where" doc:"Condition for this output only."`
-	QoS     uint8        `config:"qos,max=2" doc:"MQTT quality of service for subscribers."`
-	Retain  bool         `config:"retain" doc:"MQTT brokers keep the event for later subscribers."`
-	Fields  config.Named `config:"fields" doc:"Payload: a JSON object of these expressions. Default: the payload that came in, or all results of the window."`
-	Payload config.Expr  `config:"payload" doc:"Payload: the value of this expression, text as it is."`
+	Stream  string       `config:"stream"`
+	Topic   config.Expr  `config:"topic"`
+	Where   config.Expr  `config:"where"`
+	QoS     uint8        `config:"qos,max=2"`
+	Retain  bool         `config:"retain"`
+	Fields  config.Named `config:"fields"`
+	Payload config.Expr  `config:"payload"`
 
 	section *config.Section
 	what    string // emit, or emit[1]

@@ -44,7 +44,7 @@ func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
 	e.close(r, panes, res)
 	switch {
 	case errors.Is(err, window.ErrLate):
-		r.counted.Late++
+		e.tally(r).Late++
 		e.late(r, ev, row.Key, res)
 	case err != nil:
 		e.fail(r, res, ev, err)

@@ -27,6 +27,9 @@ type slot struct {
 	taken uint64 // the frame's pass in which value and err were made
 	value any
 	err   error
+
+	// What expressions call, made once for all that read the slot.
+	get, maybe func(...any) (any, error)
 }
 
 // frame is what the expressions of one engine look at: the event at hand and
@@ -40,6 +43,7 @@ type frame struct {
 	decoded bool
 	err     error // the payload as a whole has no fields
 	slots   []*slot
+	plans   []plan   // that rules share
 	uses    *[]*slot // where slot notes which ones the rule being compiled uses
 	tables  map[string]*Table
 	vm      vm.VM
@@ -68,6 +72,9 @@ func (f *frame) slot(path []string, k kind, bare bool) *slot {
 		f.slots = append(f.slots, &slot{Slot: codec.Slot{Path: path, Bare: bare}, kind: k,
 			errMiss:  fmt.Errorf("field %q is missing", name),
 			errRange: fmt.Errorf("field %q is out of the range of numbers", name)})
+		s := f.slots[i]
+		s.get = func(...any) (any, error) { return f.get(s) }
+		s.maybe = func(...any) (any, error) { return f.maybe(s) }
 	}
 	s := f.slots[i]
 	if f.uses != nil && !slices.Contains(*f.uses, s) {
@@ -76,15 +83,54 @@ func (f *frame) slot(path []string, k kind, bare bool) *slot {
 	return s
 }
 
+// maxPlans bounds the plans that are compared with what a rule needs.
+const maxPlans = 64
+
+// plan is how some slots are found.
+type plan struct {
+	slots []*slot
+	tree  *codec.Tree
+}
+
+// planFor returns the tree of some slots. Rules that read the same fields share
+// one, which then is in a cache when the next of them comes.
+func (f *frame) planFor(slots []*slot) *codec.Tree {
+	for _, p := range f.plans {
+		if slices.Equal(p.slots, slots) {
+			return p.tree
+		}
+	}
+	tree := &codec.Tree{}
+	for _, s := range slots {
+		tree.Add(&s.Slot)
+	}
+	if len(f.plans) < maxPlans {
+		f.plans = append(f.plans, plan{slots, tree})
+	}
+	return tree
+}
+
 // pathName writes a path as one would in an expression.
 func pathName(path []string) string { return strings.Join(path, ".") }
 
 // format is that of the payload at hand. What rules emit says itself what it is.
 func (f *frame) format() codec.Codec {
-	if f.codec != nil && f.ev.Source != "rule" {
-		return f.codec
+	c := f.codec
+	if c == nil || f.ev.Source == "rule" {
+		c = codec.ByContentType(f.ev.ContentType)
 	}
-	return codec.ByContentType(f.ev.ContentType)
+	if s, ok := c.(codec.Series); ok {
+		return s.At(float64(f.ev.Received) / 1e9)
+	}
+	return c
+}
+
+// readings takes the payload at hand apart if it has several readings.
+func (f *frame) readings() [][]byte {
+	if s, ok := f.format().(codec.Series); ok {
+		return s.Split(f.ev.Payload)
+	}
+	return nil
 }
 
 // contentType is that of the payload at hand where it is passed on under another

@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -75,13 +76,13 @@ type expression struct {
 
 // program is a compiled expression.
 type program struct {
-	what   string
-	source config.Expr
-	kind   kind
 	slot   *slot // the whole expression is this field
 	code   *vm.Program
 	frame  *frame
 	vm     *vm.VM
+	kind   kind
+	what   string
+	source config.Expr
 	places map[int]config.Pos // where errors were, by offset
 }
 
@@ -167,6 +168,11 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 	case e.want != anything && p.kind != anything && p.kind != e.want:
 		return nil, all("%s must be %v, not %v", e.what, e.want, p.kind)
 	}
+	if guardDivisions(&tree.Node, c) {
+		if _, err := checker.Check(tree, c); err != nil {
+			return nil, located(e.source, err)
+		}
+	}
 	if err := optimizer.Optimize(&tree.Node, c); err != nil {
 		return nil, located(e.source, err)
 	}
@@ -208,28 +214,28 @@ func (b *binder) Visit(n *ast.Node) {
 	switch sort {
 	case "name":
 		v := b.e.scope.names[rest]
-		b.function(full, v.kind, v.get)
+		b.function(full, v.kind, func(...any) (any, error) { return v.get() })
 	case "level":
 		i, _ := strconv.Atoi(rest)
-		b.function(full, text, func() (any, error) { return topicLevel(f.ev.Topic, i) })
+		b.function(full, text, func(...any) (any, error) { return topicLevel(f.ev.Topic, i) })
 	case "field":
 		id, optional := strings.CutSuffix(rest, "?")
 		i, _ := strconv.Atoi(id)
 		fd := (*b.e.scope.fields)[i]
 		s := f.slot(fd.path, fd.kindNow(), fd.bare)
 		if optional {
-			b.function(full, anything, func() (any, error) { return f.maybe(s) })
+			b.function(full, anything, s.maybe)
 		} else {
-			b.function(full, s.kind, func() (any, error) { return f.get(s) })
+			b.function(full, s.kind, s.get)
 		}
 	}
 }
 
-func (b *binder) function(name string, k kind, get func() (any, error)) {
+func (b *binder) function(name string, k kind, get func(...any) (any, error)) {
 	t := reflect.FuncOf(nil, []reflect.Type{k.goType()}, false)
 	b.c.Functions[name] = &builtin.Function{
 		Name:  name,
-		Func:  func(...any) (any, error) { return get() },
+		Func:  get,
 		Types: []reflect.Type{t},
 	}
 }
@@ -347,7 +353,8 @@ func runtimeError(err error) error {
 	if !errors.As(err, &at) {
 		return err
 	}
-	if at.Prev != nil {
+	var panicked runtime.Error
+	if at.Prev != nil && !errors.As(at.Prev, &panicked) {
 		return at.Prev
 	}
 	return errors.New(inOurWords(at.Message))
@@ -372,6 +379,7 @@ var (
 func inOurWords(msg string) string {
 	msg = strings.Replace(msg, "unexpected token EOF", "the expression ends too early", 1)
 	msg = strings.Replace(msg, "unexpected end of expression", "the expression ends too early", 1)
+	msg = strings.Replace(msg, "runtime error: integer divide by zero", errDivision.Error(), 1)
 	msg = strings.Replace(msg, "memory budget exceeded", "the lists it makes are too long", 1)
 	msg = strings.Replace(msg, "compilation failed: expression exceeds maximum allowed nodes",
 		"the expression has too many parts; split the rule", 1)

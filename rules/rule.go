@@ -42,16 +42,29 @@ type counters struct {
 }
 
 func (c *counters) add(s *Stat) {
-	c.matched.Add(s.Matched)
-	c.passed.Add(s.Passed)
-	c.failed.Add(s.Failed)
-	c.late.Add(s.Late)
-	c.emitted.Add(s.Emitted)
+	for _, n := range []struct {
+		total *atomic.Uint64
+		more  uint64
+	}{{&c.matched, s.Matched}, {&c.passed, s.Passed}, {&c.failed, s.Failed}, {&c.late, s.Late}, {&c.emitted, s.Emitted}} {
+		if n.more > 0 { // most events only match
+			n.total.Add(n.more)
+		}
+	}
 	*s = Stat{}
 }
 
-// rule is a compiled rule with its state.
+// rule is a compiled rule with its state. What every event needs comes first, so
+// that an event of one rule in a thousand waits for little memory.
 type rule struct {
+	off     bool         // disabled
+	uncount bool         // the set does not have its counters yet
+	filter  int          // of the event at hand, in source.patterns
+	where   *program     // nil: all events
+	memory  *memory      // nil: none
+	holds   *holds       // nil: where need not hold for long
+	win     *aggregation // nil: no window
+	counted Stat         // since the counters were last brought up to date
+
 	Rule
 	spec   *spec
 	source *source
@@ -61,30 +74,23 @@ type rule struct {
 	slots  []*slot
 	plan   *codec.Tree // of its own slots
 	vars   []*variable // values of set
-	where  *program    // nil: all events
 	key    *program    // nil: one key
 	clock  *clock      // nil: receive time
 	having *program
 	emits  []emission
-	win    *aggregation // nil: no window
 
 	transform *transform // nil: payloads pass as they are
-	memory    *memory    // nil: none
-	holds     *holds     // nil: where need not hold for long
 	timer     *timer     // nil: events trigger it
 	latest    []*listener
 	readers   []reader
 	budget    int64 // nanoseconds
 
-	off    bool // disabled
-	reason string
+	reason string // why it is disabled
 	cost   cost
 
-	filter  int        // of the event at hand, in source.patterns
-	inbox   []incoming // events of other rules
-	made    []output   // scratch
-	counted Stat       // since the counters were last brought up to date
-	total   *counters  // shared by all engines of the set
+	inbox []incoming // events of other rules
+	made  []output   // scratch
+	total *counters  // shared by all engines of the set
 
 	// number of the next output of the rule at the offset last
 	last uint64
@@ -123,7 +129,7 @@ func (e *evalError) Unwrap() error { return e.err }
 
 // fail counts a failure and reports it.
 func (e *Engine) fail(r *rule, res *Result, ev *event.Event, err error) {
-	r.counted.Failed++
+	e.tally(r).Failed++
 	f := Failure{Rule: r.Name, Pos: r.Pos, Event: *ev, Offset: e.offset, Err: err}
 	var at *evalError
 	if errors.As(err, &at) {

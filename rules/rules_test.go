@@ -116,6 +116,9 @@ func TestConditions(t *testing.T) {
 		{`topic == "t/x/7" && client == "c1" && source == "mqtt" && key == "t/x/7" && qos == 1`, ``, passes},
 		{`level(1) == "x" && level(-1) == "7"`, ``, passes},
 		{`level(3) == "x"`, ``, `failure: where: the topic "t/x/7" has no level(3)`},
+		{`a / (a - 1) > 3`, `{"a":1}`, "failure: where: division by zero"},
+		{`a / (a - 1) > 3`, `{"a":1.25}`, passes},
+		{`int(a) % int(b) == 0`, `{"a":1,"b":0}`, "failure: where: division by zero"},
 		{`level(-4) == "x"`, ``, `failure: where: the topic "t/x/7" has no level(-4)`},
 		{`received - time == duration("2s")`, ``, passes},
 		{`received - time > duration("2s")`, ``, holds},
@@ -151,7 +154,7 @@ func TestEmittedFields(t *testing.T) {
 			`{"t":"2024-06-01T11:59:58Z","d":2,"l":"t","q":1,"b":true,"n":2}`},
 		{`{"a b": 1, "q\"": 1.5}`, `{}`, `{"a b":1,"q\"":1.5}`},
 		{`{m: "{b: 1, a: x}"}`, `{"x": "<"}`, `{"m":{"a":"<","b":1}}`},
-		{`{x: a / b}`, `{"a":1,"b":0}`, "failure: emit.fields.x: the result is +Inf, which JSON cannot hold"},
+		{`{x: a / b}`, `{"a":1,"b":0}`, "failure: emit.fields.x: division by zero"},
 		{`{x: a}`, `{"b":0}`, `failure: emit.fields.x: field "a" is missing`},
 		{`{x: tiny, y: huge * 10}`, `{"tiny":1.50e-9,"huge":1e21}`, `{"x":1.50e-9,"y":1e+22}`},
 	} {

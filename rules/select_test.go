@@ -190,6 +190,39 @@ func TestPayloadsAreReadByTheirFormat(t *testing.T) {
 	}
 }
 
+func TestEachReadingOfAPackCounts(t *testing.T) {
+	e := engine(t, `
+- {name: hot, from: "t/#", where: temp > 21, emit: {stream: out, topic: hot, fields: {temp: temp, unit: units.temp ?? "?", hum: hum ?? 0}}}
+- {name: mean, from: "t/a", key: bn, time: {field: t, unit: s}, window: {tumbling: 10s}, aggregate: {n: count(), t: avg(temp)}, emit: {stream: out, topic: mean, fields: {key: key, n: n, t: t}}}
+- {name: follows, from: {rule: hot}, emit: {stream: out, topic: n, fields: {n: counter(true)}}}
+- {name: asis, from: "t/as/is", emit: {stream: out}}
+`)
+	give := func(offset uint64, topic, pack string) []string {
+		ev := jsonEvent(offset, 30, topic, pack)
+		ev.ContentType = "application/senml+json"
+		return step(e, ev)
+	}
+	base, offset := fmt.Sprint(int(at(0)/1e9)), uint64(0)
+	for _, tt := range []struct {
+		topic, pack string
+		want        []string
+	}{
+		{"t/a", `[{"bn":"d:","bt":` + base + `,"n":"temp","t":1,"u":"Cel","v":20},{"n":"temp","t":5,"v":22},{"n":"temp","t":9,"v":24}]`, []string{
+			`1 hot {"temp":22,"unit":"?","hum":0}`, `1 n {"n":1}`, `1 hot {"temp":24,"unit":"?","hum":0}`, `1 n {"n":2}`}},
+		{"t/a", `[{"bn":"d:","n":"temp","v":10},{"n":"temp","t":-18,"v":12}]`, []string{`2 mean {"key":"d:","n":3,"t":22}`, `2 mean {"key":"d:","n":1,"t":12}`}},
+		{"t/as/is", `[{"n":"temp","t":-1,"v":1},{"n":"temp","v":2}]`, []string{
+			`3 t/as/is [{"bt":-1,"n":"temp","v":1}]`, `3 t/as/is [{"bt":0,"n":"temp","v":2}]`}},
+		{"t/a", `[{"n":"temp","v":1},{"n":"temp"}`, []string{
+			`hot at rules.yaml:3:35: where: the payload is not a SenML pack: unexpected end of JSON input`,
+			`mean at rules.yaml:4:3: time: the payload is not a SenML pack: unexpected end of JSON input`}},
+	} {
+		offset++
+		if diff := cmp.Diff(tt.want, give(offset, tt.topic, tt.pack)); diff != "" {
+			t.Errorf("%s: %s", tt.pack, diff)
+		}
+	}
+}
+
 func TestTextIsTakenForWhatTheRuleNeeds(t *testing.T) {
 	s := mustSections(t, `
 - {name: n, from: n/#, where: value > 3, emit: {stream: out, topic: n}}

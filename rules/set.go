@@ -86,7 +86,7 @@ func (o Options) Compile(sections []*config.Section) (*Set, error) {
 		} else {
 			names[r.Name] = s.Errorf("name", "").Pos
 		}
-		if len(mistakes)+len(c.errs) == 0 {
+		if len(c.errs) == 0 {
 			typed = append(typed, c.typed(len(specs)))
 		}
 		specs = append(specs, sp)
@@ -225,6 +225,9 @@ func (e *Engine) add(r *rule, rank int) {
 	for _, l := range r.latest {
 		e.listening.add(l.filter, hit{len(e.listeners), 0})
 		e.listeners = append(e.listeners, l)
+	}
+	if r.win != nil {
+		e.windows = append(e.windows, r)
 	}
 	if r.timer != nil {
 		e.timers = append(e.timers, r)

@@ -15,12 +15,12 @@ import (
 
 // fromSpec is `from` written as a mapping.
 type fromSpec struct {
-	Stream string          `config:"stream" doc:"Stream that the rule reads. Default: events."`
-	Rule   string          `config:"rule" doc:"Rule whose outputs this one reads, in the same step."`
-	Topics *config.Section `config:"topics" doc:"Topic filters. Default: every topic."`
-	Every  config.Duration `config:"every,min=100ms,max=366d" doc:"Triggers the rule at multiples of this since 1970 UTC."`
-	Cron   config.Expr     `config:"cron" doc:"Triggers the rule at times such as \"0 6 * * 1-5\": minute, hour, day, month, day of week."`
-	Zone   string          `config:"zone" doc:"Time zone of cron, as in Europe/Berlin. Default: UTC."`
+	Stream string          `config:"stream"`
+	Rule   string          `config:"rule"`
+	Topics *config.Section `config:"topics"`
+	Every  config.Duration `config:"every,min=100ms,max=366d"`
+	Cron   config.Expr     `config:"cron"`
+	Zone   string          `config:"zone"`
 }
 
 // source is what triggers a rule.

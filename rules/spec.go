@@ -9,25 +9,24 @@ import (
 	"holdfast/rules/window"
 )
 
-// spec is a rule as it is written. The doc tags are what users read about the
-// keys.
+// spec is a rule as it is written; configs/reference.yaml explains the keys.
 type spec struct {
-	Name      string          `config:"name,required" doc:"Name of the rule, unique among all rules."`
-	From      *config.Section `config:"from,required" doc:"What triggers the rule: a topic filter or a list of them, or a mapping with stream, rule, topics, every or cron. A level of a filter in braces, as in plant/{line}/temp, has a name that expressions and topics can use."`
-	Where     config.Expr     `config:"where" doc:"Condition on the event; others are passed over. Default: every event."`
-	For       config.Duration `config:"for,min=1ms,max=366d" doc:"How long where must hold for a key before the rule emits, once until it no longer holds."`
-	Key       config.Expr     `config:"key" doc:"What windows and functions with a memory are kept by, and the order of what is emitted. Default: one window for all events, one memory for each topic."`
-	Time      *timeSpec       `config:"time" doc:"Takes the time of the event from its payload. Default: when it was received."`
-	Set       config.Named    `config:"set" doc:"Values calculated from the event, for all expressions of the rule, and added to a payload that is passed on."`
-	Rename    config.Named    `config:"rename" doc:"New names for fields of the payload that is passed on, as in {t: temperature}: t becomes temperature."`
-	Drop      []string        `config:"drop" doc:"Fields that the payload that is passed on loses."`
-	Window    *windowSpec     `config:"window" doc:"Groups events by time, for aggregate."`
-	Aggregate config.Named    `config:"aggregate" doc:"Results of each window, as in {n: count(), t: avg(temperature)}."`
-	Having    config.Expr     `config:"having" doc:"Condition on the results of a window; others are not emitted."`
-	Emit      *config.Section `config:"emit" doc:"What the rule writes to which stream: one output or a list of them."`
-	Publish   *config.Section `config:"publish" doc:"What the rule publishes to MQTT clients of this gateway: one output or a list of them. It goes through the stream local."`
-	State     stateSpec       `config:"state" doc:"Limits on what the rule remembers by key."`
-	Budget    config.Duration `config:"budget,min=10us,max=10s" doc:"Time that an event may take in this rule on average; a rule that needs more is disabled and reported. Default: 2ms."`
+	Name      string          `config:"name,required"`
+	From      *config.Section `config:"from,required"`
+	Where     config.Expr     `config:"where"`
+	For       config.Duration `config:"for,min=1ms,max=366d"`
+	Key       config.Expr     `config:"key"`
+	Time      *timeSpec       `config:"time"`
+	Set       config.Named    `config:"set"`
+	Rename    config.Named    `config:"rename"`
+	Drop      []string        `config:"drop"`
+	Window    *windowSpec     `config:"window"`
+	Aggregate config.Named    `config:"aggregate"`
+	Having    config.Expr     `config:"having"`
+	Emit      *config.Section `config:"emit"`
+	Publish   *config.Section `config:"publish"`
+	State     stateSpec       `config:"state"`
+	Budget    config.Duration `config:"budget,min=10us,max=10s"`
 
 	section *config.Section
 	source  source
@@ -39,14 +38,17 @@ type spec struct {
 
 // timeSpec says where the time of an event stands.
 type timeSpec struct {
-	Field config.Expr `config:"field,required" doc:"Field of the payload, as in ts or at.ms."`
-	Unit  string      `config:"unit,required,oneof=s|ms|us|ns|rfc3339" doc:"Unit of the field since 1970, or rfc3339 for text."`
+	Field config.Expr `config:"field,required"`
+	Unit  string      `config:"unit,required,oneof=s|ms|us|ns|rfc3339"`
+	// Ahead is how far ahead of its receive time an event may say that it
+	// happened.
+	Ahead config.Duration `config:"ahead,min=1ms,max=36500d"`
 }
 
 // stateSpec bounds the memory of a rule.
 type stateSpec struct {
-	MaxKeys int              `config:"max_keys,min=1,max=1000000" doc:"Keys that functions with a memory and for keep at a time; events of further keys are dead letters. Default: 10000."`
-	Expire  *config.Duration `config:"expire,min=1s,max=3660d" doc:"Silence after which a key is forgotten. Default: 7d."`
+	MaxKeys int              `config:"max_keys,min=1,max=1000000"`
+	Expire  *config.Duration `config:"expire,min=1s,max=3660d"`
 }
 
 // column is an aggregate, a value of set or an emitted field: a name and an
@@ -65,6 +67,7 @@ const (
 	defaultMaxKeys = 10000
 	defaultExpire  = 7 * 24 * time.Hour
 	defaultBudget  = 2 * time.Millisecond
+	defaultAhead   = time.Hour // less than most mistakes with time zones
 )
 
 // LocalStream holds what rules publish.
@@ -104,6 +107,9 @@ func readSpec(s *config.Section) (*spec, config.Errors) {
 	errs.Add(sp.readTransform())
 	if sp.State.MaxKeys == 0 {
 		sp.State.MaxKeys = defaultMaxKeys
+	}
+	if sp.Time != nil && sp.Time.Ahead == 0 {
+		sp.Time.Ahead = config.Duration(defaultAhead)
 	}
 	if sp.Budget == 0 {
 		sp.Budget = config.Duration(defaultBudget)

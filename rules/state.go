@@ -391,7 +391,7 @@ func (r *rule) writeHolds(b []byte) []byte {
 
 func (r *rule) readHolds(d *decoder) error {
 	for len(d.b) > 0 && !d.bad {
-		name := string(d.bytes())
+		name := d.bytes()
 		h := &holding{since: event.Time(d.int()), due: event.Time(d.int()), fired: d.bool()}
 		for n := d.uint(); n > 0 && !d.bad; n-- {
 			var o held
@@ -400,7 +400,7 @@ func (r *rule) readHolds(d *decoder) error {
 			}
 			h.outputs = append(h.outputs, output{o.Stream, o.Event})
 		}
-		k := r.memory.keys[name]
+		k := r.memory.keys[string(name)]
 		if k == nil {
 			continue // the key has changed its meaning, or the snapshot is damaged
 		}

@@ -12,20 +12,20 @@ import (
 
 // windowSpec says how events are grouped.
 type windowSpec struct {
-	Tumbling config.Duration  `config:"tumbling,min=1ms,max=366d" doc:"Windows of this length, one after the other, from 1970 UTC on."`
-	Hopping  config.Duration  `config:"hopping,min=1ms,max=366d" doc:"Windows of this length; one begins with every hop."`
-	Hop      config.Duration  `config:"hop,min=1ms,max=366d" doc:"Time between the beginnings of hopping windows."`
-	Sliding  config.Duration  `config:"sliding,min=1ms,max=366d" doc:"For every event the window of this length that ends with it."`
-	Session  config.Duration  `config:"session,min=1ms,max=366d" doc:"Windows that end when a key is silent for so long."`
-	Count    int              `config:"count,min=1,max=1000000000" doc:"Windows of so many events of a key."`
-	While    config.Expr      `config:"while" doc:"Windows from the first event for which this condition holds to the first for which it does not."`
-	Grace    config.Duration  `config:"grace,min=0s,max=366d" doc:"How long a window waits for late events."`
-	Idle     *config.Duration `config:"idle,min=0s,max=366d" doc:"Silence after which a window closes without further events. Default: 5s with time, else 0s."`
-	Early    config.Duration  `config:"early,min=100ms,max=366d" doc:"Results of windows that are still open, so often. They have early: true."`
-	Late     string           `config:"late" doc:"Stream for events whose window has closed. Default: they are only counted."`
-	MaxKeys  int              `config:"max_keys,min=1,max=1000000" doc:"Keys that are open at a time; events of further keys are dead letters. Default: 10000."`
-	MaxRows  int              `config:"max_rows,min=1,max=10000000" doc:"Events that are kept one by one, for order or in sliding windows; further ones are dead letters. Default: 100000."`
-	Expire   *config.Duration `config:"expire,min=1s,max=366d" doc:"Silence of a key after which its count or while window closes unfinished. Default: 24h."`
+	Tumbling config.Duration  `config:"tumbling,min=1ms,max=366d"`
+	Hopping  config.Duration  `config:"hopping,min=1ms,max=366d"`
+	Hop      config.Duration  `config:"hop,min=1ms,max=366d"`
+	Sliding  config.Duration  `config:"sliding,min=1ms,max=366d"`
+	Session  config.Duration  `config:"session,min=1ms,max=366d"`
+	Count    int              `config:"count,min=1,max=1000000000"`
+	While    config.Expr      `config:"while"`
+	Grace    config.Duration  `config:"grace,min=0s,max=366d"`
+	Idle     *config.Duration `config:"idle,min=0s,max=366d"`
+	Early    config.Duration  `config:"early,min=100ms,max=366d"`
+	Late     string           `config:"late"`
+	MaxKeys  int              `config:"max_keys,min=1,max=1000000"`
+	MaxRows  int              `config:"max_rows,min=1,max=10000000"`
+	Expire   *config.Duration `config:"expire,min=1s,max=366d"`
 }
 
 const (

@@ -43,7 +43,6 @@ type options struct {
 type field struct {
 	key   string
 	value reflect.Value
-	doc   string // of the tag of that name
 	options
 }
 
@@ -65,7 +64,7 @@ func fields(v reflect.Value) []field {
 
 func parseTag(sf reflect.StructField, tag string, v reflect.Value) field {
 	words := strings.Split(tag, ",")
-	f := field{key: words[0], value: v, doc: sf.Tag.Get("doc")}
+	f := field{key: words[0], value: v}
 	if f.key == "" || !sf.IsExported() {
 		panic(fmt.Sprintf("config: field %s needs a key in its tag and an exported name", sf.Name))
 	}

@@ -57,7 +57,6 @@ type Shape struct {
 type Field struct {
 	Key      string
 	Required bool
-	Doc      string // of the tag `doc`, if there is one
 	Shown    bool   // the traced file has it
 	Own      bool   // only mappings of this case have it
 	Of       string // the Go type that has the key
@@ -159,7 +158,7 @@ func (t *Trace) typed(typ reflect.Type, value reflect.Value, o options, n *node)
 }
 
 func (t *Trace) field(f field, n *node) *Field {
-	out := &Field{Key: f.key, Required: f.required, Doc: f.doc}
+	out := &Field{Key: f.key, Required: f.required}
 	out.Shape = t.typed(f.value.Type(), f.value, f.options, nil)
 	if n == nil {
 		return out

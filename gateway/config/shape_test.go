@@ -23,7 +23,7 @@ type shapeCommon struct {
 }
 
 type shapeA struct {
-	On bool `config:"on" doc:"Whether."`
+	On bool `config:"on"`
 }
 
 type shapeB struct {

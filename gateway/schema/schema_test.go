@@ -48,7 +48,10 @@ destinations:
   a:
     type: near                       # required: the kind
     path: x                          # where to; default: nowhere
-  b: {type: far, url: y}
+  b:
+    type: far
+    url: y
+    tries: 3                         # how often
 `
 
 type nothing struct{}
@@ -72,7 +75,7 @@ func smallSchema(t *testing.T) *schema.Schema {
 		kind("far", func() any {
 			return &struct {
 				URL   string `config:"url,required"`
-				Tries int    `config:"tries,min=1,max=9" doc:"How often."`
+				Tries int    `config:"tries,min=1,max=9"`
 			}{Tries: 3}
 		}),
 	}}, gateway.Document{Name: "small.yaml", Text: small})
@@ -96,7 +99,7 @@ func TestAKeyIsExplainedByTheCommentsOfTheReference(t *testing.T) {
 		"max_clients":            "at a time, not in all|",
 		"destinations.type":      "the kind|",
 		"near.path":              "where to|nowhere",
-		"destinations.far.tries": "How often.|",
+		"destinations.far.tries": "how often|",
 	} {
 		found := s.Find(path)
 		switch {
@@ -104,11 +107,7 @@ func TestAKeyIsExplainedByTheCommentsOfTheReference(t *testing.T) {
 		case len(found) != 1:
 			t.Errorf("%s: found %d keys", path, len(found))
 		default:
-			text := found[0].Text.Text
-			if text == "" {
-				text = found[0].Doc
-			}
-			if got := text + "|" + found[0].Default; got != want {
+			if got := found[0].Text.Text + "|" + found[0].Default; got != want {
 				t.Errorf("%s: got %q, want %q", path, got, want)
 			}
 		}

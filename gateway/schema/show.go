@@ -12,11 +12,7 @@ import (
 func (k Key) String() string {
 	var b strings.Builder
 	b.WriteString(k.Title() + "\n")
-	text := k.Text.Text
-	if text == "" {
-		text = k.Doc
-	}
-	if text != "" {
+	if text := k.Text.Text; text != "" {
 		b.WriteString("\n" + indent(wrapText(sentence(text), 74), "  ") + "\n")
 	}
 	value := k.Default

@@ -174,7 +174,7 @@ func (f *cborFinder) value(i int, t *Tree) (end int, err error) {
 	}
 	var done uint64
 	for k := uint64(0); n == indefinite && f.b[at] != breakByte || n != indefinite && k < n; k++ {
-		kid := -1
+		var kid int
 		if major == cborArray {
 			kid = t.find(func(kid *Tree) bool { return uint64(kid.index) == k && kid.index >= 0 })
 		} else {

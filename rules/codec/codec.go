@@ -143,15 +143,6 @@ func (t *Tree) kid(name string) *Tree {
 	return nil
 }
 
-// elements is how many elements of a list are wanted at most.
-func (t *Tree) elements() int {
-	n := 0
-	for _, kid := range t.kids {
-		n = max(n, kid.index+1)
-	}
-	return n
-}
-
 // put fills slots with a decoded value; nil counts as absent.
 func put(slots []*Slot, v any, pass uint64) {
 	if v == nil {

@@ -212,6 +212,13 @@ func fuzz(f *testing.F, c Codec, seeds ...[]byte) {
 		if again := find(c, payload, names...); got != again {
 			t.Fatalf("%s, then %s", got, again)
 		}
+		if s, ok := c.(Series); ok {
+			for _, reading := range s.Split(payload) {
+				if got := find(c, reading, names...); strings.HasPrefix(got, "error") || s.Split(reading) != nil {
+					t.Fatalf("the reading %q of %q: %s", reading, payload, got)
+				}
+			}
+		}
 		b, err := c.AppendJSON(nil, payload)
 		if err != nil {
 			return
@@ -234,11 +241,11 @@ func FuzzMessagePack(f *testing.F) {
 }
 
 func FuzzSenML(f *testing.F) {
-	fuzz(f, SenML, []byte(`[{"bn":"x:","bt":1.2e9,"n":"a","u":"V","v":1},{"n":"b","vs":"x"}]`), []byte(`[{"n":"a","vb":true}]`), []byte(`[]`))
+	fuzz(f, SenML, []byte(`[{"bn":"x:","bt":1.2e9,"n":"a","u":"V","v":1},{"n":"b","vs":"x"}]`), []byte(`[{"n":"a","vb":true}]`), []byte(`[]`), []byte(`[{"bn":"x:","n":"a","t":-1,"v":1},{"n":"a","v":2},{"n":"b","vs":"x"}]`))
 }
 
 func FuzzSenMLCBOR(f *testing.F) {
-	fuzz(f, SenMLCBOR, []byte{0x81, 0xa2, 0, 0x61, 'a', 2, 1}, []byte{0x81, 0xa2, 0x21, 0x61, 'a', 2, 1})
+	fuzz(f, SenMLCBOR, []byte{0x81, 0xa2, 0, 0x61, 'a', 2, 1}, []byte{0x81, 0xa2, 0x21, 0x61, 'a', 2, 1}, []byte{0x82, 0xa2, 0, 0x61, 'a', 2, 1, 0xa2, 0, 0x61, 'a', 2, 2})
 }
 
 func FuzzText(f *testing.F) {

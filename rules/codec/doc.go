@@ -12,9 +12,12 @@
 // index as name.
 //
 // SenML: the fields of a pack are its records, with the name n and without the
-// base name; of equal names the last one counts. Beside them, bn is the base
-// name, t the time of the newest record in seconds, and units.NAME the unit of
-// a record. If all records have one name, the value goes to bare slots as well.
+// base name. Beside them, bn is the base name, t the time of the newest record in
+// seconds (relative times and none count from when the pack came in), and
+// units.NAME the unit of a record. If all records have one name, the value goes to
+// bare slots as well. A pack in which a name comes more than once is a [Series]
+// of readings: the records of one base name and time make a reading, and rules
+// evaluate each like an event of its own, in order of time.
 //
 // Text: the whole payload goes to bare slots, as [Plain], unless it is a JSON
 // object or list.

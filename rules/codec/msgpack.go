@@ -82,7 +82,7 @@ func (f *msgpackFinder) value(b []byte, t *Tree) (rest []byte, err error) {
 	}
 	var done uint64
 	for k := uint32(0); err == nil && k < n; k++ {
-		kid := -1
+		var kid int
 		if kind == msgp.ArrayType {
 			kid = t.find(func(kid *Tree) bool { return kid.index >= 0 && uint32(kid.index) == k })
 		} else {

@@ -10,7 +10,10 @@ import (
 
 // senmlCodec reads SenML packs, RFC 8428, in JSON or with integer labels in
 // CBOR (section 6).
-type senmlCodec struct{ cbor bool }
+type senmlCodec struct {
+	cbor bool
+	now  float64 // that relative times refer to, in seconds since 1970; 0: unknown
+}
 
 func (c senmlCodec) String() string {
 	if c.cbor {
@@ -22,38 +25,45 @@ func (c senmlCodec) String() string {
 // senmlRecord is a record as it is written, RFC 8428 section 4. Labels that end
 // in _ must be understood (section 4.4).
 type senmlRecord struct {
-	BaseName  *string  `json:"bn" cbor:"-2,keyasint"`
-	BaseTime  *float64 `json:"bt" cbor:"-3,keyasint"`
-	BaseUnit  *string  `json:"bu" cbor:"-4,keyasint"`
-	BaseValue *float64 `json:"bv" cbor:"-5,keyasint"`
-	BaseSum   *float64 `json:"bs" cbor:"-6,keyasint"`
-	Version   *float64 `json:"bver" cbor:"-1,keyasint"`
-	Name      string   `json:"n" cbor:"0,keyasint"`
-	Unit      string   `json:"u" cbor:"1,keyasint"`
-	Value     *float64 `json:"v" cbor:"2,keyasint"`
-	Text      *string  `json:"vs" cbor:"3,keyasint"`
-	Truth     *bool    `json:"vb" cbor:"4,keyasint"`
-	Sum       *float64 `json:"s" cbor:"5,keyasint"`
-	Time      float64  `json:"t" cbor:"6,keyasint"`
-	Data      any      `json:"vd" cbor:"8,keyasint"`
+	BaseName  *string  `json:"bn,omitempty" cbor:"-2,keyasint,omitempty"`
+	BaseTime  *float64 `json:"bt,omitempty" cbor:"-3,keyasint,omitempty"`
+	BaseUnit  *string  `json:"bu,omitempty" cbor:"-4,keyasint,omitempty"`
+	BaseValue *float64 `json:"bv,omitempty" cbor:"-5,keyasint,omitempty"`
+	BaseSum   *float64 `json:"bs,omitempty" cbor:"-6,keyasint,omitempty"`
+	Version   *float64 `json:"bver,omitempty" cbor:"-1,keyasint,omitempty"`
+	Name      string   `json:"n,omitempty" cbor:"0,keyasint,omitempty"`
+	Unit      string   `json:"u,omitempty" cbor:"1,keyasint,omitempty"`
+	Value     *float64 `json:"v,omitempty" cbor:"2,keyasint,omitempty"`
+	Text      *string  `json:"vs,omitempty" cbor:"3,keyasint,omitempty"`
+	Truth     *bool    `json:"vb,omitempty" cbor:"4,keyasint,omitempty"`
+	Sum       *float64 `json:"s,omitempty" cbor:"5,keyasint,omitempty"`
+	Time      float64  `json:"t,omitempty" cbor:"6,keyasint,omitempty"`
+	Data      any      `json:"vd,omitempty" cbor:"8,keyasint,omitempty"`
 }
 
 var errNoRecords = errors.New("the SenML pack has no records")
 
-// pack decodes a payload to the fields that package codec describes.
-func (c senmlCodec) pack(payload []byte) (map[string]any, error) {
-	var records []senmlRecord
-	var err error
+// records decodes a payload.
+func (c senmlCodec) records(payload []byte) (records []senmlRecord, err error) {
 	if c.cbor {
 		err = cborMode.Unmarshal(payload, &records)
 	} else {
 		err = json.Unmarshal(payload, &records)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("the payload is not a SenML pack: %w", err)
-	}
-	if len(records) == 0 {
+	case len(records) == 0:
 		return nil, errNoRecords
+	}
+	return records, nil
+}
+
+// pack decodes a payload to the fields that package codec describes.
+func (c senmlCodec) pack(payload []byte) (map[string]any, error) {
+	records, err := c.records(payload)
+	if err != nil {
+		return nil, err
 	}
 	fields := map[string]any{}
 	units := map[string]any{}
@@ -103,7 +113,10 @@ func (c senmlCodec) pack(payload []byte) (map[string]any, error) {
 		}
 	}
 	addMissing(fields, "bn", base)
-	// Times below 2^28 are relative to now (section 4.5.3): nothing to go by.
+	// Times below 2^28 are relative to now, and none is now (section 4.5.3).
+	if newest < 1<<28 && c.now > 0 {
+		newest += c.now
+	}
 	if newest >= 1<<28 {
 		addMissing(fields, "t", newest)
 	}
