@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,16 +117,39 @@ func (b Buses) Inputs(refs []gpio.Ref, c gpio.InputConfig, edge func(gpio.Edge))
 	if c.ActiveLow {
 		o = append(o, gpiocdev.AsActiveLow)
 	}
+	in, err := request(chip, offsets, o, c, func(e gpiocdev.LineEvent) {
+		edge(gpio.Edge{
+			Line: index[e.Offset], Rising: e.Type == gpiocdev.LineEventRisingEdge,
+			At: wall(e.Timestamp), Stamp: e.Timestamp, Number: e.Seqno,
+		})
+	})
+	if c.Debounce > 0 && errors.Is(err, unix.EINVAL) {
+		// The kernel cannot where interrupts come from a thread, as those of
+		// expanders and USB adapters do.
+		d := newDebouncer(c, len(refs), edge)
+		c.Debounce, c.Edges = 0, gpio.Both
+		in, err = request(chip, offsets, o, c, func(e gpiocdev.LineEvent) {
+			d.change(index[e.Offset], e.Type == gpiocdev.LineEventRisingEdge, e.Timestamp, e.Seqno)
+		})
+		if err == nil {
+			return d.begin(in)
+		}
+	}
+	if err != nil {
+		return nil, explainLine(refs[0], err)
+	}
+	return in, nil
+}
+
+// request asks the kernel for lines, as o says and with those parts of c that a
+// kernel may refuse.
+func request(chip string, offsets []int, o []gpiocdev.LineReqOption, c gpio.InputConfig, event gpiocdev.EventHandler) (*inputs, error) {
+	o = slices.Clip(o)
 	if c.Debounce > 0 {
 		o = append(o, gpiocdev.WithDebounce(c.Debounce))
 	}
 	if c.Edges != "" {
-		o = append(o, gpiocdev.WithEventBufferSize(edgeBuffer), gpiocdev.WithEventHandler(func(e gpiocdev.LineEvent) {
-			edge(gpio.Edge{
-				Line: index[e.Offset], Rising: e.Type == gpiocdev.LineEventRisingEdge,
-				At: wall(e.Timestamp), Stamp: e.Timestamp, Number: e.Seqno,
-			})
-		}))
+		o = append(o, gpiocdev.WithEventBufferSize(edgeBuffer), gpiocdev.WithEventHandler(event))
 	}
 	switch c.Edges {
 	case gpio.Both:
@@ -137,9 +161,9 @@ func (b Buses) Inputs(refs []gpio.Ref, c gpio.InputConfig, edge func(gpio.Edge))
 	}
 	lines, err := gpiocdev.RequestLines(chip, offsets, o...)
 	if err != nil {
-		return nil, explainLine(refs[0], err)
+		return nil, err
 	}
-	return &inputs{lines, len(refs)}, nil
+	return &inputs{lines, len(offsets)}, nil
 }
 
 // wall turns the kernel's monotonic time of an edge into the time of day.

@@ -144,8 +144,11 @@ func Lines(t *testing.T, inTime func(*testing.T, func(*testing.T)), settle time.
 		if err := out.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := l.Output(w.Line(3), gpio.OutputConfig{}); err != nil {
-			t.Errorf("after it was given back: %v", err)
+		if out, err = l.Output(w.Line(3), gpio.OutputConfig{}); err != nil {
+			t.Fatalf("after it was given back: %v", err)
+		}
+		if err := out.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -40,7 +40,7 @@ const exitLine = "guest: exit "
 // start runs the machine and returns the exit code of the program in it.
 func (m machine) start(kernel, archive, dtb, clock string, limit time.Duration) (int, error) {
 	args := append(m.hardware, "-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-kernel", kernel, "-initrd", archive, "-append", "console="+m.console+" reboot=t panic=-1 quiet mitigations=off")
+		"-kernel", kernel, "-initrd", archive, "-append", "console="+m.console+" reboot=t panic=-1 quiet loglevel=3 mitigations=off")
 	if m.dtb {
 		args = append(args, "-dtb", dtb)
 	}

@@ -122,8 +122,8 @@ func (b *Bridge) High(line int) bool {
 	return b.carried()>>line&1 == 1
 }
 
-// Driven returns what the driver has made of a line: 0, 1 or in, one word for
-// each change.
+// Driven returns what the driver was told to make of a line: 0, 1 or in, one
+// word for each time.
 func (b *Bridge) Driven(line int) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,23 +132,32 @@ func (b *Bridge) Driven(line int) []string {
 
 func (b *Bridge) carried() byte { return b.levels&b.outputs | b.outside&^b.outputs }
 
-// become makes lines outputs, inputs, high or low; b.mu is held. A line keeps
-// the level that it has until it is told another: the chip takes a level only
-// after the line has become an output (section 4.4), so that what it drives
-// between the driver's two requests is up to the chip, not to the program.
-func (b *Bridge) become(outputs, levels byte) {
+// direct makes lines outputs or inputs; b.mu is held. A new output keeps the
+// level of the line until it is told one: the chip takes levels only of outputs
+// (section 4.4), so that what it drives between the driver's two requests is up
+// to the chip, not to the program.
+func (b *Bridge) direct(outputs byte) {
+	fresh, gone := outputs&^b.outputs, b.outputs&^outputs
+	b.levels = b.levels&^fresh | b.outside&fresh
+	b.outputs = outputs
+	b.note(gone, "in")
+}
+
+// drive makes those outputs of the mask high or low whose bits say so; b.mu is
+// held.
+func (b *Bridge) drive(mask, levels byte) {
+	mask &= b.outputs
+	b.levels = b.levels&^mask | levels&mask
+	b.note(mask&levels, "1")
+	b.note(mask&^levels, "0")
+}
+
+func (b *Bridge) note(lines byte, word string) {
 	for line := range bridgeLines {
-		word := "in"
-		if outputs>>line&1 == 1 {
-			word = string('0' + rune(levels>>line&1))
-		}
-		words := b.driven[line]
-		changed := (outputs^b.outputs)>>line&1 == 1 || word != "in" && (levels^b.levels)>>line&1 == 1
-		if changed && (len(words) == 0 || words[len(words)-1] != word) {
-			b.driven[line] = append(words, word)
+		if lines>>line&1 == 1 {
+			b.driven[line] = append(b.driven[line], word)
 		}
 	}
-	b.outputs, b.levels = outputs, levels
 }
 
 // control answers requests of the HID class for reports (HID 1.11, section
@@ -198,10 +207,9 @@ func (b *Bridge) feature(number byte) ([]byte, error) {
 func (b *Bridge) setFeature(data []byte) error {
 	switch data[0] {
 	case lineConfig:
-		fresh := data[1] &^ b.outputs
-		b.become(data[1], b.levels&^fresh|b.outside&fresh)
+		b.direct(data[1])
 	case lineSet:
-		b.become(b.outputs, b.levels&^data[2]|data[1]&data[2])
+		b.drive(data[2], data[1])
 	case busConfig:
 		copy(b.config, data)
 	default:
