@@ -240,6 +240,15 @@ type output struct{ line *gpiocdev.Line }
 func (o output) Set(level bool) error { return lost(o.line.SetValue(number(level))) }
 func (o output) Close() error         { return o.line.Close() }
 
+// Check reads the line for what that tells of the chip. The level does not
+// matter, and some chips cannot read an output.
+func (o output) Check() error {
+	if _, err := o.line.Value(); errors.Is(err, unix.ENODEV) {
+		return lost(err)
+	}
+	return nil
+}
+
 // PWM opens a channel of the kernel's pulse width chips.
 func (b Buses) PWM(chip string, channel int) (gpio.PWM, error) {
 	if strings.HasPrefix(chip, simulated) {

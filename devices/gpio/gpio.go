@@ -83,6 +83,9 @@ type Inputs interface {
 // Output is a line that is driven.
 type Output interface {
 	Set(level bool) error
+	// Check returns ErrLost if the chip of the line has gone. The line stays
+	// as it is.
+	Check() error
 	// Close gives the line back. What the line does then is up to the chip:
 	// drive the level wanted before.
 	io.Closer

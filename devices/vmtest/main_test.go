@@ -7,8 +7,6 @@ import (
 	"os"
 	"testing"
 
-	"periph.io/x/conn/v3/i2c"
-
 	"holdfast/devices"
 	"holdfast/devices/bus"
 	"holdfast/devices/devicetest"
@@ -39,10 +37,15 @@ type pluggable interface {
 // plug plugs hardware in until the end of the test.
 func plug(t *testing.T, p pluggable) {
 	t.Helper()
+	plugAgain(t, p)
+	t.Cleanup(func() { unplug(t, p) })
+}
+
+func plugAgain(t *testing.T, p pluggable) {
+	t.Helper()
 	if err := p.Plug(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unplug(t, p) })
 }
 
 func unplug(t *testing.T, p pluggable) {
@@ -50,17 +53,6 @@ func unplug(t *testing.T, p pluggable) {
 	if err := p.Unplug(); err != nil {
 		t.Error(err)
 	}
-}
-
-// open opens a bus of the kernel until the end of the test.
-func open(t *testing.T, file string) i2c.BusCloser {
-	t.Helper()
-	b, err := kernel.I2C(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.Close() })
-	return b
 }
 
 // inTime runs a test as it is: waiting takes the machine's time.
@@ -78,9 +70,14 @@ func TestEverySensorKeepsItsPromisesOnAnAdapterOfTheKernel(t *testing.T) {
 }
 
 // bridgeWorld is the other side of the lines of a bridge.
-type bridgeWorld struct{ *hardware.Bridge }
+type bridgeWorld struct {
+	*hardware.Bridge
+	t *testing.T
+}
 
 func (w bridgeWorld) Line(n int) gpio.Ref { return gpio.Ref{Chip: w.Chip, Line: fmt.Sprint(n)} }
+func (w bridgeWorld) Unplug()             { unplug(w.t, w.Bridge) }
+func (w bridgeWorld) Plug()               { plugAgain(w.t, w.Bridge) }
 
 // chipWorld is the other side of the lines of a chip.
 type chipWorld struct {
@@ -90,6 +87,8 @@ type chipWorld struct {
 
 func (w chipWorld) Line(n int) gpio.Ref { return gpio.Ref{Chip: w.chip.Name, Line: fmt.Sprint(n)} }
 func (w chipWorld) Driven(int) []string { return nil }
+func (w chipWorld) Unplug()             { unplug(w.t, w.chip) }
+func (w chipWorld) Plug()               { plugAgain(w.t, w.chip) }
 
 func (w chipWorld) Set(n int, high bool) {
 	if err := w.chip.Set(n, high); err != nil {
@@ -119,6 +118,6 @@ func TestLinesOfABridge(t *testing.T) {
 	devicetest.Lines(t, inTime, bridgeSettles, func(t *testing.T) (gpio.Lines, devicetest.World) {
 		b := hardware.NewBridge(sim.NewBus("bridge"))
 		plug(t, b)
-		return kernel, bridgeWorld{b}
+		return kernel, bridgeWorld{b, t}
 	})
 }

@@ -20,6 +20,7 @@ type Chip struct {
 	// Name is gpiochipN while the chip is plugged in.
 	Name string
 
+	plugged    bool
 	dir, label string
 	lines      []string
 	world      string // where levels are put on lines
@@ -33,6 +34,7 @@ func NewChip(label string, lines ...string) *Chip {
 
 // Plug makes the chip.
 func (c *Chip) Plug() error {
+	c.plugged = true
 	bank := filepath.Join(c.dir, "bank0")
 	if err := os.MkdirAll(bank, 0o755); err != nil {
 		return err
@@ -69,10 +71,10 @@ func (c *Chip) Plug() error {
 
 // Unplug takes the chip away, whoever uses it.
 func (c *Chip) Unplug() error {
-	if c.Name == "" {
+	if !c.plugged {
 		return nil
 	}
-	c.Name = ""
+	c.plugged = false
 	if err := os.WriteFile(filepath.Join(c.dir, "live"), []byte("0"), 0); err != nil {
 		return err
 	}
