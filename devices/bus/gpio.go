@@ -53,16 +53,19 @@ func (b Buses) ResolveLine(r gpio.Ref) (gpio.Ref, error) {
 
 // find returns the chip and the number of a line.
 func find(r gpio.Ref) (chip string, offset int, err error) {
-	if n, err := strconv.Atoi(r.Line); err == nil {
-		return r.Chip, n, nil
-	}
 	if r.Chip == "" {
 		if chip, offset, err = gpiocdev.FindLine(r.Line); err != nil {
 			return "", 0, fmt.Errorf("open line %v: no chip has a line of that name; name its chip and its number", r)
 		}
 		return chip, offset, nil
 	}
-	c, err := gpiocdev.NewChip(r.Chip)
+	if chip, err = findChip(r.Chip); err != nil {
+		return "", 0, explainLine(r, err)
+	}
+	if n, err := strconv.Atoi(r.Line); err == nil {
+		return chip, n, nil
+	}
+	c, err := gpiocdev.NewChip(chip)
 	if err != nil {
 		return "", 0, explainLine(r, err)
 	}
@@ -70,7 +73,35 @@ func find(r gpio.Ref) (chip string, offset int, err error) {
 	if offset, err = c.FindLine(r.Line); err != nil {
 		return "", 0, fmt.Errorf("open line %v: the chip has no line of that name", r)
 	}
-	return r.Chip, offset, nil
+	return chip, offset, nil
+}
+
+// findChip returns the chip with a file or a label of that name. A chip that was
+// unplugged while lines of it were in use comes back with another number, but
+// with the same label.
+func findChip(name string) (chip string, err error) {
+	if _, err := os.Stat("/dev/" + name); err == nil {
+		return name, nil
+	}
+	for _, file := range gpiocdev.Chips() {
+		c, err := gpiocdev.NewChip(file)
+		if err != nil {
+			continue // it is going just now
+		}
+		label := c.Label
+		_ = c.Close() // nothing was written
+		switch {
+		case label != name:
+		case chip != "":
+			return "", fmt.Errorf("%s and %s have that label", chip, file)
+		default:
+			chip = file
+		}
+	}
+	if chip == "" {
+		return "", unix.ENOENT
+	}
+	return chip, nil
 }
 
 func explainLine(r gpio.Ref, err error) error {
@@ -79,7 +110,7 @@ func explainLine(r gpio.Ref, err error) error {
 	case errors.Is(err, unix.EBUSY):
 		advice = "; another program or a driver of the kernel has the line, gpioinfo tells which"
 	case errors.Is(err, unix.ENOENT):
-		advice = "; there is no such chip, ls /dev/gpiochip* shows those there are"
+		advice = "; there is no such chip, holdfast devices scan shows those there are"
 	case errors.Is(err, unix.EACCES):
 		advice = "; add the user that Holdfast runs as to the group of that file, mostly gpio"
 	}

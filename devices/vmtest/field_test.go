@@ -178,14 +178,15 @@ func TestAnAdapterThatIsPulledOutIsLetGo(t *testing.T) {
 	}
 }
 
+// The chip has another number each time, since its lines are in use when it goes.
 func TestDevicesSurviveThatTheirHardwareIsUnplugged(t *testing.T) {
 	b := hardware.NewBridge(board(0x48))
 	plug(t, b)
 	_, log := load(t, fmt.Sprintf(`
 sensor: {driver: tmp102, bus: %s, address: 0x48, interval: 1s}
-door:   {driver: input, chip: %[2]s, line: 0}
-pump:   {driver: output, chip: %[2]s, line: 1, initial: on}
-`, b.File, b.Chip))
+door:   {driver: input, chip: cp2112_gpio, line: 0}
+pump:   {driver: output, chip: cp2112_gpio, line: 1, initial: on}
+`, b.File))
 	names := []string{"sensor", "door", "pump"}
 	for n, want := range []string{"online", "offline", "online", "offline", "online"} {
 		for _, name := range names {
