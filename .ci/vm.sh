@@ -65,6 +65,16 @@ amd64)
 	version=$(dpkg-query -W -f='${Depends}' linux-headers-amd64 | grep -oE 'linux-headers-[^ ,]+-amd64' | head -n 1)
 	version=${version#linux-headers-}
 	;;
+arm)
+	# Lists of packages of its own, so that those of the machine stay as they are.
+	modules+=(i2c-aspeed gpio-aspeed i2c-mux i2c-mux-pca954x)
+	mkdir -p lists/partial archives/partial
+	apt=(-o APT::Architecture=armhf -o APT::Architectures=armhf -o Dir::State::lists="$scratch/lists" -o Dir::State::status=/dev/null
+		-o Dir::Cache="$scratch" -o Acquire::Languages=none -o APT::Sandbox::User=)
+	apt-get "${apt[@]}" update -qq || echo "vm.sh: some lists are missing, going on with the others" >&2
+	version=$(apt-cache "${apt[@]}" depends --no-recommends linux-image-armmp | grep -oE 'linux-image-[^ ]+-armmp' | tail -n 1)
+	version=${version#linux-image-}
+	;;
 *)
 	echo "vm.sh: there is no kernel for $arch" >&2
 	exit 2
@@ -75,7 +85,11 @@ esac
 rm -rf "$dir.new"
 mkdir -p "$dir.new"
 unpack "$(fetch "linux-image-$version")"
-[ "$arch" = amd64 ] && build_gpio_sim "$version"
+if [ "$arch" = amd64 ]; then
+	build_gpio_sim "$version"
+else
+	find tree -name aspeed-ast2600-evb.dtb -exec cp {} "$dir.new/dtb" \;
+fi
 echo "$version" >"$dir.new/version"
 rm -rf "$dir"
 mv "$dir.new" "$dir"

@@ -150,13 +150,13 @@ func (g *gateway) archived(topic, text string, n int) {
 type greenhouse struct {
 	*gateway
 	adapter *hardware.Adapter
-	panel   *hardware.Chip
+	panel   panel
 	celsius atomic.Uint64
 }
 
 func newGreenhouse(t *testing.T) *greenhouse {
 	t.Helper()
-	h := &greenhouse{panel: hardware.NewChip("panel", "", "")}
+	h := &greenhouse{panel: newPanel(t)}
 	h.warm(20)
 	b := sim.NewBus("greenhouse")
 	b.Plug(0x76, sim.NewBME280(func(time.Time) sim.Climate {
@@ -164,16 +164,15 @@ func newGreenhouse(t *testing.T) *greenhouse {
 	}))
 	h.adapter = hardware.NewAdapter(b)
 	plug(t, h.adapter)
-	plug(t, h.panel)
 	h.gateway = newGateway(t, fmt.Sprintf(`
 devices:
   air:  {driver: bme280, bus: %s, interval: 500ms}
-  door: {driver: input, chip: panel, line: 0}
-  fan:  {driver: output, chip: panel, line: 1}
+  door: {driver: input, chip: %[2]s, line: 0}
+  fan:  {driver: output, chip: %[2]s, line: 1}
 rules:
   - {name: hot, from: devices/air/temperature, where: value > 30, emit: {stream: commands, topic: devices/fan/set, fields: {value: '"on"'}}}
   - {name: cool, from: devices/air/temperature, where: value < 25, emit: {stream: commands, topic: devices/fan/set, fields: {value: '"off"'}}}
-`, h.adapter.File))
+`, h.adapter.File, h.panel.label))
 	h.start()
 	return h
 }
@@ -183,10 +182,7 @@ func (h *greenhouse) warm(celsius float64) { h.celsius.Store(math.Float64bits(ce
 // fan waits until the fan is on or off.
 func (h *greenhouse) fan(on bool) {
 	h.t.Helper()
-	h.until(fmt.Sprintf("the fan to be on: %v", on), func() bool {
-		high, err := h.panel.High(1)
-		return err == nil && high == on
-	})
+	h.until(fmt.Sprintf("the fan to be on: %v", on), func() bool { return h.panel.High(1) == on })
 }
 
 func TestTheGatewayReadsASensorFiresARuleAndDrivesAnOutput(t *testing.T) {
@@ -198,9 +194,7 @@ func TestTheGatewayReadsASensorFiresARuleAndDrivesAnOutput(t *testing.T) {
 	h.archived("devices/fan/set", `"on"`, 1)
 	h.archived("devices/fan/ack", `"state":"done","value":1`, 1)
 	h.archived("devices/fan/state", `"value":1`, 1)
-	if err := h.panel.Set(0, true); err != nil {
-		t.Fatal(err)
-	}
+	h.panel.Set(0, true)
 	h.archived("devices/door/level", `"value":1`, 1)
 	h.stop()
 	h.fan(false)
@@ -223,11 +217,11 @@ func TestTheGatewaySurvivesThatItsHardwareIsUnplugged(t *testing.T) {
 	h.warm(35)
 	h.fan(true)
 
-	unplug(t, h.panel)
+	h.panel.Unplug()
 	h.state("fan", "offline")
 	h.state("door", "offline")
 	h.state("air", "online")
-	plugAgain(t, h.panel)
+	h.panel.Plug()
 	h.state("fan", "online")
 	h.state("door", "online")
 	h.fan(true) // the next reading says so
@@ -252,15 +246,14 @@ func TestTheGatewaySurvivesKill9AmongDevices(t *testing.T) {
 // reaction measures how long an edge takes through a rule to an output.
 func reaction(t *testing.T, rule string) (median, p99 time.Duration) {
 	t.Helper()
-	panel := hardware.NewChip("panel", "", "")
-	plug(t, panel)
-	g := newGateway(t, `
+	p := newPanel(t)
+	g := newGateway(t, fmt.Sprintf(`
 devices:
-  button: {driver: input, chip: panel, line: 0}
-  lamp:   {driver: output, chip: panel, line: 1}
+  button: {driver: input, chip: %[1]s, line: 0}
+  lamp:   {driver: output, chip: %[1]s, line: 1}
 rules:
-  - {name: press, from: devices/button/level, emit: {stream: commands, topic: devices/lamp/set, fields: {value: value}}`+rule+`}
-`)
+  - {name: press, from: devices/button/level, emit: {stream: commands, topic: devices/lamp/set, fields: {value: value}}%[2]s}
+`, p.label, rule))
 	g.start()
 	g.state("lamp", "online")
 	time.Sleep(time.Second)
@@ -268,13 +261,8 @@ rules:
 	for i := range 200 {
 		on := i%2 == 0
 		begin := time.Now()
-		if err := panel.Set(0, on); err != nil {
-			t.Fatal(err)
-		}
-		for {
-			if high, err := panel.High(1); err != nil || high == on {
-				break
-			}
+		p.Set(0, on)
+		for p.High(1) != on {
 			if time.Since(begin) > 5*time.Second {
 				t.Fatalf("the lamp does not follow the button: %+v", g.device("lamp"))
 			}

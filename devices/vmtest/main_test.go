@@ -104,6 +104,25 @@ func (w chipWorld) High(n int) bool {
 	return high
 }
 
+// panel has lines, of a chip where those can be made and else of a bridge, and is
+// plugged in.
+type panel struct {
+	devicetest.World
+	label string // by which the kernel knows the chip
+}
+
+func newPanel(t *testing.T) panel {
+	t.Helper()
+	if !hardware.CanChips() {
+		b := hardware.NewBridge(sim.NewBus("panel"))
+		plug(t, b)
+		return panel{bridgeWorld{b, t}, "cp2112_gpio"}
+	}
+	c := hardware.NewChip("panel", "", "")
+	plug(t, c)
+	return panel{chipWorld{t, c}, "panel"}
+}
+
 func TestLinesOfAChip(t *testing.T) {
 	devicetest.Lines(t, inTime, chipSettles, func(t *testing.T) (gpio.Lines, devicetest.World) {
 		c := hardware.NewChip("panel", make([]string, 8)...)

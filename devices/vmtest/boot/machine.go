@@ -21,14 +21,29 @@ type machine struct {
 	emulator string
 	hardware []string // arguments of the emulator
 	console  string   // what the kernel calls the serial line
+	options  string   // of the kernel
 	dtb      bool     // the kernel needs a device tree
-	modules  []string // beside those of all machines
+	modules  []string // that are loaded, with all that they need
 }
+
+// usbModules are what package hardware needs in all machines.
+var usbModules = []string{"i2c-dev", "vhci-hcd", "i2c-tiny-usb", "usbhid", "hid-cp2112", "configfs"}
 
 var machines = map[string]machine{
 	"amd64": {
 		emulator: "qemu-system-x86_64", console: "ttyS0",
-		hardware: []string{"-M", "pc", "-cpu", "max", "-m", "512"},
+		hardware: []string{"-M", "pc", "-cpu", "max", "-m", "512"}, options: "mitigations=off",
+		modules: append(usbModules, "gpio-sim"),
+	},
+	"arm": {
+		emulator: "qemu-system-arm", console: "ttyS4,115200n8", dtb: true,
+		hardware: []string{
+			"-M", "ast2600-evb", "-smp", "2", "-m", "1024",
+			"-device", "tmp105,bus=aspeed.i2c.bus.3,address=0x48",
+			"-device", "pca9548,id=mux,bus=aspeed.i2c.bus.4,address=0x70",
+			"-device", "tmp105,bus=aspeed.i2c.bus.4/mux/i2c.2,address=0x49",
+		},
+		modules: append(usbModules, "i2c-aspeed"),
 	},
 }
 
@@ -40,7 +55,7 @@ const exitLine = "guest: exit "
 // start runs the machine and returns the exit code of the program in it.
 func (m machine) start(kernel, archive, dtb, clock string, limit time.Duration) (int, error) {
 	args := append(m.hardware, "-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-kernel", kernel, "-initrd", archive, "-append", "console="+m.console+" reboot=t panic=-1 quiet loglevel=3 mitigations=off")
+		"-kernel", kernel, "-initrd", archive, "-append", "console="+m.console+" reboot=t panic=-1 quiet loglevel=3 "+m.options)
 	if m.dtb {
 		args = append(args, "-dtb", dtb)
 	}

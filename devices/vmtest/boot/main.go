@@ -6,7 +6,8 @@
 //	boot -system DIR -guest FILE [-file NAME=FILE] PROGRAM [ARGUMENT...]
 //
 // DIR has the kernel and its modules, as .ci/vm.sh leaves them. There is no
-// hardware in the machine but a serial line, memory, and a processor.
+// hardware in a PC but a serial line, memory, and a processor; the ARM board has
+// chips at its own I²C buses too.
 package main
 
 import (
@@ -18,9 +19,6 @@ import (
 	"strings"
 	"time"
 )
-
-// modules are loaded in the machine, with all that they need.
-var modules = []string{"i2c-dev", "vhci-hcd", "i2c-tiny-usb", "usbhid", "hid-cp2112", "configfs", "gpio-sim"}
 
 // files are further files of the machine, by name.
 type files map[string]string
@@ -71,7 +69,7 @@ func run(m machine, dir, system, guest, clock string, limit time.Duration, extra
 	if err != nil {
 		return 0, err
 	}
-	ordered, err := order(filepath.Join(system, "modules"), append(modules, m.modules...))
+	ordered, err := order(filepath.Join(system, "modules"), m.modules)
 	if err != nil {
 		return 0, err
 	}

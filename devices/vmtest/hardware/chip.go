@@ -32,6 +32,12 @@ func NewChip(label string, lines ...string) *Chip {
 	return &Chip{dir: filepath.Join(simulators, label), label: label, lines: lines}
 }
 
+// CanChips reports whether the machine has the module that makes chips.
+func CanChips() bool {
+	_, err := os.Stat(simulators)
+	return err == nil
+}
+
 // Plug makes the chip.
 func (c *Chip) Plug() error {
 	c.plugged = true
