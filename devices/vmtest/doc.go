@@ -10,7 +10,8 @@
 // The command boot packs the test binary, the kernel's modules and the command
 // guest, which is the machine's first process, and starts an emulator. The
 // machine's clock counts instructions and jumps ahead while there is nothing to
-// do: waiting costs no time, and a busy host makes nothing late.
+// do: waiting costs no time, and a busy host makes nothing late. The ARM board's
+// is that of the host.
 //
 // `.ci/run vm` does all of it; `.ci/vm.sh` fetches the kernel.
 package vmtest

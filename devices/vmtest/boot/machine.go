@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"log"
 	"maps"
@@ -23,6 +24,7 @@ type machine struct {
 	console  string   // what the kernel calls the serial line
 	options  string   // of the kernel
 	dtb      bool     // the kernel needs a device tree
+	clock    string   // unless another is wanted
 	modules  []string // that are loaded, with all that they need
 }
 
@@ -32,11 +34,11 @@ var usbModules = []string{"i2c-dev", "vhci-hcd", "i2c-tiny-usb", "usbhid", "hid-
 var machines = map[string]machine{
 	"amd64": {
 		emulator: "qemu-system-x86_64", console: "ttyS0",
-		hardware: []string{"-M", "pc", "-cpu", "max", "-m", "512"}, options: "mitigations=off",
+		hardware: []string{"-M", "pc", "-cpu", "max", "-m", "512"}, options: "mitigations=off", clock: "virtual",
 		modules: append(usbModules, "gpio-sim"),
 	},
 	"arm": {
-		emulator: "qemu-system-arm", console: "ttyS4,115200n8", dtb: true,
+		emulator: "qemu-system-arm", console: "ttyS4,115200n8", dtb: true, clock: "real", // with the other it hangs
 		hardware: []string{
 			"-M", "ast2600-evb", "-smp", "2", "-m", "1024",
 			"-device", "tmp105,bus=aspeed.i2c.bus.3,address=0x48",
@@ -94,7 +96,7 @@ func (m machine) start(kernel, archive, dtb, clock string, limit time.Duration) 
 	}
 	err = cmd.Wait()
 	if code < 0 {
-		return 0, fmt.Errorf("the machine ended before the program: %v", err)
+		return 0, errors.Join(errors.New("the machine ended before the program"), err)
 	}
 	log.Printf("the machine ran for %v", time.Since(begin).Round(100*time.Millisecond))
 	return code, nil

@@ -42,7 +42,7 @@ func main() {
 		system = flag.String("system", "", "folder with the kernel and its modules")
 		guest  = flag.String("guest", "", "the command guest")
 		arch   = flag.String("arch", "amd64", "kind of machine: "+strings.Join(kinds(), ", "))
-		clock  = flag.String("clock", "virtual", "virtual: counts instructions and jumps when idle; real: that of the host")
+		clock  = flag.String("clock", "", "virtual: counts instructions and jumps when idle; real: that of the host; default: what the machine can")
 		limit  = flag.Duration("limit", 3*time.Minute, "the longest that the machine may run")
 	)
 	flag.Var(extra, "file", "a further file of the machine, NAME=FILE; may be repeated")
@@ -51,6 +51,9 @@ func main() {
 	if !ok || *system == "" || *guest == "" || flag.NArg() == 0 {
 		flag.Usage()
 		os.Exit(2)
+	}
+	if *clock == "" {
+		*clock = m.clock
 	}
 	dir, err := os.MkdirTemp("", "boot")
 	if err != nil {

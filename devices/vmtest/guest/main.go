@@ -114,7 +114,7 @@ func loopback() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(s)
+	defer func() { _ = unix.Close(s) }() // nothing was sent
 	lo, err := unix.NewIfreq("lo")
 	if err != nil {
 		return err

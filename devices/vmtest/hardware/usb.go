@@ -117,7 +117,8 @@ func (d *usb) plugIn() error {
 	return nil
 }
 
-// unplug takes the device away, in the middle of whatever it does.
+// unplug takes the device away, in the middle of whatever it does, and returns
+// when the kernel has noticed and let go of it.
 func (d *usb) unplug() error {
 	d.mu.Lock()
 	p := d.plug
@@ -129,8 +130,17 @@ func (d *usb) unplug() error {
 	err := os.WriteFile(filepath.Join(controller, "detach"), fmt.Append(nil, d.port), 0)
 	p.conn.Close()
 	p.done.Wait()
-	return err
+	if err != nil {
+		return fmt.Errorf("unplug: %w", err)
+	}
+	return await("the kernel to let go of a device", func() bool {
+		left, _ := filepath.Glob(d.path())
+		return len(left) == 0
+	})
 }
+
+// path is a pattern of where the kernel shows the device.
+func (d *usb) path() string { return fmt.Sprintf("%s/usb*/*-%d", controller, d.port+1) }
 
 // freePort returns the number of a port for devices that are not of USB 3.
 func freePort() (port int, err error) {
@@ -152,7 +162,7 @@ func freePort() (port int, err error) {
 // pattern below that of the device's interface, with a file below /dev of its
 // name.
 func (d *usb) node(pattern string) (name string, err error) {
-	pattern = fmt.Sprintf("%s/usb*/*-%d/*-%[2]d:1.0/%[3]s", controller, d.port+1, pattern)
+	pattern = fmt.Sprintf("%s/*-%d:1.0/%s", d.path(), d.port+1, pattern)
 	err = await(pattern, func() bool {
 		found, _ := filepath.Glob(pattern)
 		if len(found) == 0 {
