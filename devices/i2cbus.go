@@ -13,9 +13,6 @@ import (
 	"periph.io/x/conn/v3/i2c"
 )
 
-// reopenAfter failures in a row, the adapter is taken for gone.
-const reopenAfter = 3
-
 // hop is a channel of a PCA9548 multiplexer.
 type hop struct {
 	addr    Address
@@ -54,19 +51,20 @@ func cutHops(name string) (root string, hops []hop, err error) {
 // i2cBus is a bus that its devices share, with all that is behind its
 // multiplexers. All of it but the lane belongs to the lane's goroutine.
 //
-// The bus is open from the first transfer on, and opened anew after failures,
-// since a USB adapter may have been plugged in again. A multiplexer is told
-// its channel when that changes, and again after any failure: it may have lost
-// its supply, and a transfer to the wrong channel might succeed.
+// The bus is open only while there is something to do, and opened anew after any
+// failure: its adapter may have been unplugged, and as long as somebody has the
+// file of an adapter that is gone the kernel cannot finish with it, nor see what
+// is plugged in at the same USB hub. A multiplexer is told its channel when that
+// changes, and each time the bus was opened: it may have lost its supply, and a
+// transfer to the wrong channel might succeed.
 type i2cBus struct {
 	lane
 	open  func() (i2c.BusCloser, error)
 	muxes []Address // of the multiplexers next to the adapter
 
-	bus      i2c.BusCloser
-	failures int
-	path     []hop // that is switched through
-	known    bool  // path is the truth
+	bus   i2c.BusCloser
+	path  []hop // that is switched through
+	known bool  // path is the truth
 }
 
 // tx waits for its turn and the transfer, at most until ctx ends.
@@ -92,12 +90,7 @@ func pathName(root string, hops []hop) string {
 
 func (b *i2cBus) transfer(hops []hop, addr uint16, w, r []byte) (err error) {
 	defer func() {
-		if b.failures++; err == nil {
-			b.failures = 0
-			return
-		}
-		b.known = false
-		if b.failures >= reopenAfter {
+		if err != nil {
 			b.shut()
 		}
 	}()
@@ -150,19 +143,22 @@ func (b *i2cBus) shut() {
 	if b.bus != nil {
 		_ = b.bus.Close() // nothing was buffered
 	}
-	b.bus, b.known, b.failures = nil, false, 0
+	b.bus, b.known = nil, false
 }
 
 // run does transfers until ctx ends, then closes the bus.
 func (b *i2cBus) run(ctx context.Context) {
 	defer b.shut()
-	b.lane.run(ctx)
+	b.lane.run(ctx, b.shut)
 }
 
 // scan returns the addresses at which something answers when one byte is read,
 // without those to skip. It gives up a bus that cannot be opened, or that hangs.
 func (b *i2cBus) scan(ctx context.Context, skip func(Address) bool) (found []Address, err error) {
-	const quick = 500 * time.Millisecond // a missing answer takes no time
+	const (
+		quick    = 500 * time.Millisecond // a missing answer takes no time
+		patience = 3                      // answers that took longer
+	)
 	slow := 0
 	for a := Address(0x08); a <= 0x77; a++ {
 		if skip(a) {
@@ -176,7 +172,7 @@ func (b *i2cBus) scan(ctx context.Context, skip func(Address) bool) (found []Add
 		switch {
 		case err == nil:
 			found = append(found, a)
-		case ctx.Err() != nil, slow > reopenAfter, b.gone(ctx):
+		case ctx.Err() != nil, slow > patience, b.gone(ctx):
 			return found, err
 		}
 	}

@@ -3,6 +3,7 @@ package devices
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // lane is the one goroutine that does all work on a bus. Who waits for a turn,
@@ -39,14 +40,22 @@ func (l lane) do(ctx context.Context, where string, work func() error) error {
 	}
 }
 
-// run works until ctx ends.
-func (l lane) run(ctx context.Context) {
+// idleAfter is how long there must be nothing to do for a lane to be idle.
+const idleAfter = 2 * time.Second
+
+// run works until ctx ends, and calls idle whenever it becomes idle.
+func (l lane) run(ctx context.Context, idle func()) {
+	timer := time.NewTimer(idleAfter)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case j := <-l.jobs:
 			j.done <- j.work()
+			timer.Reset(idleAfter)
+		case <-timer.C:
+			idle()
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // Line are the settings of every device at a GPIO line.
 type Line struct {
-	Chip string `config:"chip"` // gpiochip0, /dev/gpiochip0 or sim:NAME; any chip with a line of that name if absent
+	Chip string `config:"chip"` // gpiochip0, /dev/gpiochip0, its label or sim:NAME; any chip with a line of that name if absent
 	Line string `config:"line,required"`
 }
 

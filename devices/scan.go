@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"periph.io/x/conn/v3/i2c"
+
+	"holdfast/devices/gpio"
 )
 
 // Places are the buses of a machine, by the names that the configuration can
@@ -33,6 +35,7 @@ type LineInfo struct {
 // Found is something that a scan has found.
 type Found struct {
 	Bus     string
+	Label   string   // of a chip with lines, which can name it too
 	At      string   // address, id, or line
 	Name    string   // of a line
 	Device  string   // that is configured there, or who has the line
@@ -70,11 +73,11 @@ func (set *Set) Scan(ctx context.Context, drivers []Driver) []Found {
 	}
 	for _, chip := range places.Chips {
 		for _, l := range chip.Lines {
-			f := Found{Bus: chip.Name, At: strconv.Itoa(l.Number), Name: l.Name, Device: l.User}
-			if d := set.wiring.taken["line "+chip.Name+"/"+f.At]; d != "" {
-				f.Device = d
-			} else if d := set.wiring.taken["line "+l.Name]; l.Name != "" && d != "" {
-				f.Device = d
+			f := Found{Bus: chip.Name, Label: chip.Label, At: strconv.Itoa(l.Number), Name: l.Name, Device: l.User}
+			for _, ref := range []gpio.Ref{{Chip: chip.Name, Line: f.At}, {Chip: chip.Label, Line: f.At}, {Line: l.Name}} {
+				if d := set.wiring.taken["line "+ref.String()]; d != "" && ref.Line != "" {
+					f.Device = d
+				}
 			}
 			found = append(found, f)
 		}

@@ -194,7 +194,7 @@ func (set *Set) Run(ctx context.Context, emit event.Emit) error {
 		rest.Go(func() { bus.run(last) })
 	}
 	for _, bus := range set.wiring.oneWire {
-		rest.Go(func() { bus.run(last) })
+		rest.Go(func() { bus.run(last, func() {}) })
 	}
 	for _, d := range set.desks {
 		sources.Go(func() { d.run(ctx) })

@@ -59,7 +59,7 @@ func (g *Gateway) ScanDevices(ctx context.Context) (all []ops.DeviceFound) {
 		set, _ = devices.Load(nil, nil, parts.Buses) // there is nothing to be wrong
 	}
 	for _, f := range set.Scan(ctx, parts.Drivers) {
-		all = append(all, ops.DeviceFound{Bus: f.Bus, At: f.At, Name: f.Name, Device: f.Device, Drivers: f.Drivers, Error: f.Err})
+		all = append(all, ops.DeviceFound{Bus: f.Bus, Label: f.Label, At: f.At, Name: f.Name, Device: f.Device, Drivers: f.Drivers, Error: f.Err})
 	}
 	return all
 }

@@ -138,7 +138,11 @@ func listFound(out io.Writer, all []ops.DeviceFound) error {
 			fmt.Fprintf(w, "%s\t!\t\t\t%s\n", f.Bus, f.Error)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Bus, f.At, orDash(f.Name), orDash(f.Device), orDash(strings.Join(f.Drivers, ", ")))
+		bus := f.Bus
+		if f.Label != "" {
+			bus += " (" + f.Label + ")"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", bus, f.At, orDash(f.Name), orDash(f.Device), orDash(strings.Join(f.Drivers, ", ")))
 	}
 	return w.Flush()
 }

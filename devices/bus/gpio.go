@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,16 +53,19 @@ func (b Buses) ResolveLine(r gpio.Ref) (gpio.Ref, error) {
 
 // find returns the chip and the number of a line.
 func find(r gpio.Ref) (chip string, offset int, err error) {
-	if n, err := strconv.Atoi(r.Line); err == nil {
-		return r.Chip, n, nil
-	}
 	if r.Chip == "" {
 		if chip, offset, err = gpiocdev.FindLine(r.Line); err != nil {
 			return "", 0, fmt.Errorf("open line %v: no chip has a line of that name; name its chip and its number", r)
 		}
 		return chip, offset, nil
 	}
-	c, err := gpiocdev.NewChip(r.Chip)
+	if chip, err = findChip(r.Chip); err != nil {
+		return "", 0, explainLine(r, err)
+	}
+	if n, err := strconv.Atoi(r.Line); err == nil {
+		return chip, n, nil
+	}
+	c, err := gpiocdev.NewChip(chip)
 	if err != nil {
 		return "", 0, explainLine(r, err)
 	}
@@ -69,7 +73,35 @@ func find(r gpio.Ref) (chip string, offset int, err error) {
 	if offset, err = c.FindLine(r.Line); err != nil {
 		return "", 0, fmt.Errorf("open line %v: the chip has no line of that name", r)
 	}
-	return r.Chip, offset, nil
+	return chip, offset, nil
+}
+
+// findChip returns the chip with a file or a label of that name. A chip that was
+// unplugged while lines of it were in use comes back with another number, but
+// with the same label.
+func findChip(name string) (chip string, err error) {
+	if _, err := os.Stat("/dev/" + name); err == nil {
+		return name, nil
+	}
+	for _, file := range gpiocdev.Chips() {
+		c, err := gpiocdev.NewChip(file)
+		if err != nil {
+			continue // it is going just now
+		}
+		label := c.Label
+		_ = c.Close() // nothing was written
+		switch {
+		case label != name:
+		case chip != "":
+			return "", fmt.Errorf("%s and %s have that label", chip, file)
+		default:
+			chip = file
+		}
+	}
+	if chip == "" {
+		return "", unix.ENOENT
+	}
+	return chip, nil
 }
 
 func explainLine(r gpio.Ref, err error) error {
@@ -78,7 +110,7 @@ func explainLine(r gpio.Ref, err error) error {
 	case errors.Is(err, unix.EBUSY):
 		advice = "; another program or a driver of the kernel has the line, gpioinfo tells which"
 	case errors.Is(err, unix.ENOENT):
-		advice = "; there is no such chip, ls /dev/gpiochip* shows those there are"
+		advice = "; there is no such chip, holdfast devices scan shows those there are"
 	case errors.Is(err, unix.EACCES):
 		advice = "; add the user that Holdfast runs as to the group of that file, mostly gpio"
 	}
@@ -116,16 +148,39 @@ func (b Buses) Inputs(refs []gpio.Ref, c gpio.InputConfig, edge func(gpio.Edge))
 	if c.ActiveLow {
 		o = append(o, gpiocdev.AsActiveLow)
 	}
+	in, err := request(chip, offsets, o, c, func(e gpiocdev.LineEvent) {
+		edge(gpio.Edge{
+			Line: index[e.Offset], Rising: e.Type == gpiocdev.LineEventRisingEdge,
+			At: wall(e.Timestamp), Stamp: e.Timestamp, Number: e.Seqno,
+		})
+	})
+	if c.Debounce > 0 && errors.Is(err, unix.EINVAL) {
+		// The kernel cannot where interrupts come from a thread, as those of
+		// expanders and USB adapters do.
+		d := newDebouncer(c, len(refs), edge)
+		c.Debounce, c.Edges = 0, gpio.Both
+		in, err = request(chip, offsets, o, c, func(e gpiocdev.LineEvent) {
+			d.change(index[e.Offset], e.Type == gpiocdev.LineEventRisingEdge, e.Timestamp, e.Seqno)
+		})
+		if err == nil {
+			return d.begin(in)
+		}
+	}
+	if err != nil {
+		return nil, explainLine(refs[0], err)
+	}
+	return in, nil
+}
+
+// request asks the kernel for lines, as o says and with those parts of c that a
+// kernel may refuse.
+func request(chip string, offsets []int, o []gpiocdev.LineReqOption, c gpio.InputConfig, event gpiocdev.EventHandler) (*inputs, error) {
+	o = slices.Clip(o)
 	if c.Debounce > 0 {
 		o = append(o, gpiocdev.WithDebounce(c.Debounce))
 	}
 	if c.Edges != "" {
-		o = append(o, gpiocdev.WithEventBufferSize(edgeBuffer), gpiocdev.WithEventHandler(func(e gpiocdev.LineEvent) {
-			edge(gpio.Edge{
-				Line: index[e.Offset], Rising: e.Type == gpiocdev.LineEventRisingEdge,
-				At: wall(e.Timestamp), Stamp: e.Timestamp, Number: e.Seqno,
-			})
-		}))
+		o = append(o, gpiocdev.WithEventBufferSize(edgeBuffer), gpiocdev.WithEventHandler(event))
 	}
 	switch c.Edges {
 	case gpio.Both:
@@ -137,9 +192,9 @@ func (b Buses) Inputs(refs []gpio.Ref, c gpio.InputConfig, edge func(gpio.Edge))
 	}
 	lines, err := gpiocdev.RequestLines(chip, offsets, o...)
 	if err != nil {
-		return nil, explainLine(refs[0], err)
+		return nil, err
 	}
-	return &inputs{lines, len(refs)}, nil
+	return &inputs{lines, len(offsets)}, nil
 }
 
 // wall turns the kernel's monotonic time of an edge into the time of day.
@@ -215,6 +270,15 @@ type output struct{ line *gpiocdev.Line }
 
 func (o output) Set(level bool) error { return lost(o.line.SetValue(number(level))) }
 func (o output) Close() error         { return o.line.Close() }
+
+// Check reads the line for what that tells of the chip. The level does not
+// matter, and some chips cannot read an output.
+func (o output) Check() error {
+	if _, err := o.line.Value(); errors.Is(err, unix.ENODEV) {
+		return lost(err)
+	}
+	return nil
+}
 
 // PWM opens a channel of the kernel's pulse width chips.
 func (b Buses) PWM(chip string, channel int) (gpio.PWM, error) {

@@ -16,6 +16,8 @@ type World interface {
 	Set(n int, high bool)  // from outside
 	High(n int) bool       // what the line carries
 	Driven(n int) []string // what it was driven to, 0, 1 and in, since the beginning; nil if that cannot be told
+	Unplug()               // the chip with all of them goes
+	Plug()                 // and comes back
 }
 
 // Lines tests what gpio.Lines promises. settle is how long a change from outside
@@ -130,6 +132,36 @@ func Lines(t *testing.T, inTime func(*testing.T, func(*testing.T)), settle time.
 			}
 		}
 	})
+	test("lines are lost with their chip, and there again when it is", func(t *testing.T, l gpio.Lines, w World) {
+		for range 2 {
+			in := inputs(t, l, gpio.InputConfig{Edges: gpio.Both}, gpio.NewQueue(), w.Line(0))
+			out, err := l.Output(w.Line(2), gpio.OutputConfig{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := out.Check(); err != nil {
+				t.Errorf("there: %v", err)
+			}
+			if err := out.Set(true); err != nil || !w.High(2) {
+				t.Errorf("there: %v, the line is high: %v", err, w.High(2))
+			}
+			w.Unplug()
+			_, err = in.Levels()
+			for _, err := range []error{err, out.Check(), out.Set(false)} {
+				if !errors.Is(err, gpio.ErrLost) {
+					t.Errorf("gone: %v", err)
+				}
+			}
+			_, err = l.Output(w.Line(2), gpio.OutputConfig{})
+			if !errors.Is(err, syscall.ENOENT) {
+				t.Errorf("gone, and opened: %v", err)
+			}
+			if err := errors.Join(in.Close(), out.Close()); err != nil {
+				t.Error(err)
+			}
+			w.Plug()
+		}
+	})
 	test("a line that is taken is busy", func(t *testing.T, l gpio.Lines, w World) {
 		out, err := l.Output(w.Line(3), gpio.OutputConfig{})
 		if err != nil {
@@ -144,8 +176,11 @@ func Lines(t *testing.T, inTime func(*testing.T, func(*testing.T)), settle time.
 		if err := out.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := l.Output(w.Line(3), gpio.OutputConfig{}); err != nil {
-			t.Errorf("after it was given back: %v", err)
+		if out, err = l.Output(w.Line(3), gpio.OutputConfig{}); err != nil {
+			t.Fatalf("after it was given back: %v", err)
+		}
+		if err := out.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -20,6 +20,15 @@ func (w world) Set(n int, high bool)  { w.wire(n).Set(high) }
 func (w world) High(n int) bool       { return w.wire(n).High() }
 func (w world) Driven(n int) []string { return w.wire(n).Driven() }
 
+func (w world) Unplug() { w.all(true) }
+func (w world) Plug()   { w.all(false) }
+
+func (w world) all(gone bool) {
+	for n := range 8 {
+		w.wire(n).Unplug(gone)
+	}
+}
+
 func TestSimulatedLinesAreLikeThoseOfTheKernel(t *testing.T) {
 	devicetest.Lines(t, synctest.Test, 5*time.Millisecond, func(*testing.T) (gpio.Lines, devicetest.World) {
 		l := new(sim.Lines)

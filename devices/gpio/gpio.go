@@ -17,8 +17,10 @@ import (
 // ErrLost means that the chip of a line has gone, as an unplugged adapter does.
 var ErrLost = errors.New("the chip of the line has gone")
 
-// Ref names a line: its chip (gpiochip0, /dev/gpiochip0 or sim:NAME; "" to look
-// on all chips) and the line's number on it or its name, such as GPIO17.
+// Ref names a line: its chip (gpiochip0, /dev/gpiochip0, the chip's label or
+// sim:NAME; "" to look on all chips) and the line's number on it or its name,
+// such as GPIO17. A chip that can be unplugged is better named by its label: its
+// number may be another one when it comes back.
 type Ref struct{ Chip, Line string }
 
 // String formats the reference as chip/line.
@@ -83,6 +85,9 @@ type Inputs interface {
 // Output is a line that is driven.
 type Output interface {
 	Set(level bool) error
+	// Check returns ErrLost if the chip of the line has gone. The line stays
+	// as it is.
+	Check() error
 	// Close gives the line back. What the line does then is up to the chip:
 	// drive the level wanted before.
 	io.Closer

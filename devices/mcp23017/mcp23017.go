@@ -193,8 +193,7 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) error {
 	failed := make(chan error, len(c.outputs)+1)
 	for _, out := range c.outputs {
 		done.Go(func() {
-			err := out.Run(work, levels[out.name],
-				func(level bool) error { return c.drive(out, level) },
+			err := out.Run(work, levels[out.name], driven{c, out},
 				func(level bool) { _ = c.tell(feed, out.name, level) })
 			if err != nil {
 				failed <- fmt.Errorf("drive %s: %w", out.name, err)
@@ -252,6 +251,17 @@ func (c *source) read(ctx context.Context, reg byte) (uint16, error) {
 	err := c.port.Tx(ctx, []byte{reg}, b[:])
 	return binary.LittleEndian.Uint16(b[:]), err
 }
+
+// driven is an output as its switch sees it.
+type driven struct {
+	chip   *source
+	output output
+}
+
+func (d driven) Set(level bool) error { return d.chip.drive(d.output, level) }
+
+// Check does nothing: that the chip is there is checked for all lines together.
+func (d driven) Check() error { return nil }
 
 // drive writes the latch with one line changed.
 func (c *source) drive(out output, level bool) error {

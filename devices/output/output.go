@@ -85,7 +85,7 @@ func (o *source) Run(ctx context.Context, feed *devices.Feed) error {
 		return err
 	}
 	defer line.Close()
-	err = o.sw.Run(ctx, c.Initial, line.Set, func(level bool) {
+	err = o.sw.Run(ctx, c.Initial, line, func(level bool) {
 		_ = feed.PutEach(time.Now(), devices.Reading{Name: "state", Value: devices.Level(level)}) // a valid reading
 	})
 	if err != nil {

@@ -257,10 +257,24 @@ type simOutput struct {
 func (o *simOutput) Set(level bool) error {
 	o.wire.mu.Lock()
 	defer o.wire.mu.Unlock()
+	if err := o.check(); err != nil {
+		return err
+	}
+	o.wire.drive(level != o.activeLow)
+	return nil
+}
+
+func (o *simOutput) Check() error {
+	o.wire.mu.Lock()
+	defer o.wire.mu.Unlock()
+	return o.check()
+}
+
+// check reports a chip that has gone; the wire's lock is held.
+func (o *simOutput) check() error {
 	if o.wire.gone || !o.wire.out {
 		return fmt.Errorf("%w: %w", gpio.ErrLost, syscall.ENODEV)
 	}
-	o.wire.drive(level != o.activeLow)
 	return nil
 }
 

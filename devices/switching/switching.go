@@ -119,13 +119,25 @@ func (s *Switch) Start() (bool, error) {
 
 func (s *Switch) key() string { return "output-" + s.name }
 
-// Run carries out orders until ctx ends, with drive, from the level that Start
+// Line is what a switch drives.
+type Line interface {
+	Set(level bool) error
+	// Check returns an error if the line has gone, without a change to it.
+	Check() error
+}
+
+// checkEvery is how often the line is checked while nothing is to be done.
+const checkEvery = time.Second
+
+// Run carries out orders until ctx ends, at the line, from the level that Start
 // returned; changed is told each level. At the end it drives the fail-safe level.
-// It returns the error of drive, or nil after ctx. An output that could not be
+// It returns the error of the line, or nil after ctx. An output that could not be
 // switched off counts as on for its interlock, until Run begins anew.
-func (s *Switch) Run(ctx context.Context, level bool, drive func(bool) error, changed func(bool)) error {
-	m := &machine{Switch: s, drive: drive, changed: changed, level: level, heard: time.Now()}
+func (s *Switch) Run(ctx context.Context, level bool, line Line, changed func(bool)) error {
+	m := &machine{Switch: s, line: line, changed: changed, level: level, heard: time.Now()}
 	defer m.end()
+	check := time.NewTicker(checkEvery)
+	defer check.Stop()
 	m.release()
 	changed(level)
 	for {
@@ -143,6 +155,8 @@ func (s *Switch) Run(ctx context.Context, level bool, drive func(bool) error, ch
 			err = m.step(time.Now())
 		case <-alarm:
 			err = m.step(time.Now())
+		case <-check.C:
+			err = line.Check()
 		}
 		if err != nil {
 			return err
@@ -153,7 +167,7 @@ func (s *Switch) Run(ctx context.Context, level bool, drive func(bool) error, ch
 // machine is the state of a switch that runs. Times are arguments.
 type machine struct {
 	*Switch
-	drive   func(bool) error
+	line    Line
 	changed func(bool)
 
 	level bool
@@ -279,14 +293,14 @@ func (m *machine) phase(now time.Time) error {
 // put drives a level.
 func (m *machine) put(level bool, now time.Time) error {
 	if level == m.level {
-		return nil
+		return m.line.Check() // of a line that has gone nothing was done
 	}
 	if level && m.lock != nil {
 		if err := m.lock.Take(m.name); err != nil {
 			return nil // the phase is left out
 		}
 	}
-	if err := m.drive(level); err != nil {
+	if err := m.line.Set(level); err != nil {
 		return err
 	}
 	m.level, m.since = level, now

@@ -61,6 +61,7 @@ type DeviceReading struct {
 // DeviceFound is something that a scan has found.
 type DeviceFound struct {
 	Bus     string   `json:"bus"`
+	Label   string   `json:"label,omitempty"` // of a chip with lines
 	At      string   `json:"at,omitempty"`
 	Name    string   `json:"name,omitempty"`
 	Device  string   `json:"device,omitempty"`
