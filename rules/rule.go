@@ -21,7 +21,10 @@ type Rule struct {
 	Where   string   // condition on events, empty for none
 	Window  bool     // it aggregates
 	Outputs []string // the streams that it writes to
-	Pos     config.Pos
+	// Topics are filters that match every topic that it writes to.
+	Topics    []string
+	Immediate bool // it acts on outputs ahead of the log, see [Set.Ahead]
+	Pos       config.Pos
 }
 
 // Stat counts what a rule has done since its set was compiled.
@@ -77,6 +80,8 @@ type rule struct {
 	budget    int64 // nanoseconds
 
 	off    bool // disabled
+	// disabled tells so for a rule ahead of the log; nil: it is as off says
+	disabled *atomic.Bool
 	reason string
 	cost   cost
 

@@ -25,6 +25,7 @@ type spec struct {
 	Aggregate config.Named    `config:"aggregate" doc:"Results of each window, as in {n: count(), t: avg(temperature)}."`
 	Having    config.Expr     `config:"having" doc:"Condition on the results of a window; others are not emitted."`
 	Emit      *config.Section `config:"emit" doc:"What the rule writes to which stream: one output or a list of them."`
+	Immediate bool            `config:"immediate" doc:"Acts on outputs of devices as soon as an edge of an input comes, before that is on disk; the command is in the log with the next write. For rules over single edges: no window, for or timer."`
 	Publish   *config.Section `config:"publish" doc:"What the rule publishes to MQTT clients of this gateway: one output or a list of them. It goes through the stream local."`
 	State     stateSpec       `config:"state" doc:"Limits on what the rule remembers by key."`
 	Budget    config.Duration `config:"budget,min=10us,max=10s" doc:"Time that an event may take in this rule on average; a rule that needs more is disabled and reported. Default: 2ms."`
@@ -102,6 +103,7 @@ func readSpec(s *config.Section) (*spec, config.Errors) {
 	errs.Add(sp.readOutputs())
 	errs.Add(sp.readSet())
 	errs.Add(sp.readTransform())
+	errs.Add(sp.readImmediate())
 	if sp.State.MaxKeys == 0 {
 		sp.State.MaxKeys = defaultMaxKeys
 	}
@@ -114,7 +116,7 @@ func readSpec(s *config.Section) (*spec, config.Errors) {
 // rule describes the rule for people.
 func (sp *spec) rule() Rule {
 	r := Rule{Name: sp.Name, Stream: sp.source.stream, Reads: sp.source.rule, Timer: sp.source.timer(), Where: sp.Where.Text,
-		Window: sp.Window != nil, Pos: sp.section.Pos()}
+		Window: sp.Window != nil, Immediate: sp.Immediate, Pos: sp.section.Pos()}
 	for _, p := range sp.source.patterns {
 		r.Filters = append(r.Filters, p.filter)
 	}
