@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -34,6 +35,8 @@ type Set struct {
 	wiring  *Wiring
 	hub     *hub
 	desks   map[string]*desk // of outputs, by the topic of their commands
+	acts    acts
+	edges   []string // topics of edges of inputs
 
 	mu     sync.Mutex
 	stop   context.CancelFunc // nil unless Run is running
@@ -110,6 +113,11 @@ func (set *Set) load(s *config.Section, drivers []Driver, topics map[string]stri
 		kept, mistakes = shapes(s, c.shapeSettings, quantities)
 		errs.Add(mistakes.Err())
 	}
+	for _, q := range quantities {
+		if q.Edges {
+			set.edges = append(set.edges, c.Topic+"/"+q.Name)
+		}
+	}
 	d := &device{source, newFeed(s.Name(), driver.Name, c.Topic, kept, set.hub)}
 	if a, ok := source.(Actuator); ok {
 		set.furnish(d.feed, a)
@@ -161,7 +169,21 @@ func (set *Set) Remember(m *Memory) {
 	for _, d := range set.desks {
 		d.remember()
 	}
+	set.noteAll(set.acts.load(set.wiring.memory, set.desks))
 }
+
+// noteAll keeps an error that concerns all outputs.
+func (set *Set) noteAll(err error) {
+	if err != nil {
+		for _, d := range set.desks {
+			d.feed.note(err)
+		}
+	}
+}
+
+// EdgeTopics returns the topics of the levels of inputs, which are told at each
+// edge.
+func (set *Set) EdgeTopics() []string { return slices.Clone(set.edges) }
 
 // Observe has see called with each event of a device as soon as there is one,
 // before it is on disk and even if the log refuses it. It is called before Run;
@@ -196,6 +218,7 @@ func (set *Set) Run(ctx context.Context, emit event.Emit) error {
 	for _, bus := range set.wiring.oneWire {
 		rest.Go(func() { bus.run(last) })
 	}
+	set.acts.begun()
 	for _, d := range set.desks {
 		sources.Go(func() { d.run(ctx) })
 	}
@@ -207,6 +230,7 @@ func (set *Set) Run(ctx context.Context, emit event.Emit) error {
 	sources.Wait()
 	end()
 	rest.Wait()
+	set.noteAll(set.acts.close(set.wiring.memory))
 	return nil
 }
 
