@@ -79,11 +79,11 @@ type rule struct {
 	readers   []reader
 	budget    int64 // nanoseconds
 
-	off    bool // disabled
+	off bool // disabled
 	// disabled tells so for a rule ahead of the log; nil: it is as off says
 	disabled *atomic.Bool
-	reason string
-	cost   cost
+	reason   string
+	cost     cost
 
 	filter  int        // of the event at hand, in source.patterns
 	inbox   []incoming // events of other rules
