@@ -19,6 +19,7 @@ import (
 	"holdfast/devices/gpio"
 	"holdfast/devices/input"
 	"holdfast/devices/output"
+	"holdfast/devices/registers"
 	"holdfast/devices/sim"
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
@@ -85,7 +86,7 @@ func (m *memory) await(t *testing.T, stream string, n int) []event.Event {
 // testParts are what configurations of tests can name.
 func testParts(sink *memory) Parts {
 	return Parts{
-		Sinks: []forward.Kind{sink.kind()}, Drivers: []devices.Driver{bme280.Driver, output.Driver, input.Driver},
+		Sinks: []forward.Kind{sink.kind()}, Drivers: []devices.Driver{bme280.Driver, output.Driver, input.Driver, registers.Driver},
 		Buses: bus.Buses{Simulated: sink.boards.Open, SimulatedLines: sink.lines},
 	}
 }
