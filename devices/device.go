@@ -115,6 +115,7 @@ const (
 // Status is how a device does.
 type Status struct {
 	Name, Driver string
+	Bus          string // or the chip of its lines, as far as the configuration says
 	Topic        string // what its topics begin with
 	State        State
 	Since        time.Time // when it came to be so

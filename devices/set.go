@@ -23,6 +23,7 @@ type Wiring struct {
 	taken   map[string]string       // place to the device that has it
 	behind  map[string]string       // place to the device behind a multiplexer that would answer too
 	locks   map[string]*Interlock   // by name
+	bus     map[string]string       // by device, where that has one
 }
 
 // Memory returns what the devices remember. It must not be used before the
@@ -62,6 +63,7 @@ func Load(sections config.Named, drivers []Driver, buses Buses) (*Set, error) {
 		wiring: &Wiring{
 			buses: buses, memory: new(Memory), i2c: map[string]*i2cBus{}, oneWire: map[string]*oneWireLane{},
 			taken: map[string]string{}, behind: map[string]string{}, locks: map[string]*Interlock{},
+			bus: map[string]string{},
 		},
 	}
 	var errs config.Errors
@@ -119,6 +121,10 @@ func (set *Set) load(s *config.Section, drivers []Driver, topics map[string]stri
 		}
 	}
 	d := &device{source, newFeed(s.Name(), driver.Name, c.Topic, kept, set.hub)}
+	d.feed.status.Bus = set.wiring.bus[s.Name()]
+	if chip := s.Child("chip"); chip != nil {
+		errs.Add(chip.Decode(&d.feed.status.Bus))
+	}
 	if a, ok := source.(Actuator); ok {
 		set.furnish(d.feed, a)
 	}
