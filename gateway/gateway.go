@@ -22,6 +22,7 @@ import (
 	"holdfast/gateway/forward"
 	"holdfast/gateway/ingest"
 	"holdfast/gateway/ops"
+	"holdfast/rules"
 	"holdfast/storage"
 )
 
@@ -33,6 +34,8 @@ type Options struct {
 	Load func() (*Config, error)
 	// Probe opens a store in another process, see storage.Options.
 	Probe func(dir string) error
+
+	onCommit func() error // of tests: see storage.Options
 }
 
 // Gateway is a running Holdfast.
@@ -67,6 +70,8 @@ type Gateway struct {
 	devices      *runningDevices
 	verifier     *verifier
 	stopTables   func() // ends the watching of lookup tables; nil if there are none
+
+	ahead atomic.Pointer[map[string]*rules.Engine] // of immediate rules, by stream
 }
 
 type runningProcessor struct {
@@ -94,6 +99,7 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 	g.routing, g.stopRouter = context.WithCancel(context.Background())
 	g.log, err = storage.Open(storage.Options{
 		Dir: cfg.Store.Path, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg), Probe: o.Probe,
+		OnCommit: o.onCommit,
 	})
 	if err != nil {
 		return nil, err
@@ -230,10 +236,16 @@ func (g *Gateway) startRules(cfg *Config) error {
 		if err != nil {
 			return fmt.Errorf("rules on %q: %w", name, err)
 		}
+		all = append(all, p)
+	}
+	if err := g.lookAhead(cfg.Rules, all); err != nil {
+		return err
+	}
+	for _, p := range all {
 		ctx, stop := context.WithCancel(context.Background())
 		r := &runningProcessor{p, stop, make(chan struct{})}
 		g.mu.Lock()
-		g.processors[name] = r
+		g.processors[p.stream.Name()] = r
 		g.mu.Unlock()
 		go func() {
 			defer close(r.done)
@@ -241,7 +253,6 @@ func (g *Gateway) startRules(cfg *Config) error {
 				g.fail(err)
 			}
 		}()
-		all = append(all, p)
 	}
 	if len(cfg.Tables) > 0 {
 		ctx, stop := context.WithCancel(context.Background())
@@ -256,6 +267,7 @@ func (g *Gateway) startRules(cfg *Config) error {
 }
 
 func (g *Gateway) stopRules() {
+	g.ahead.Store(nil)
 	if g.stopTables != nil {
 		g.stopTables()
 		g.stopTables = nil

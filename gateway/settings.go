@@ -183,9 +183,10 @@ func (l *loader) read(root *config.Section) error {
 	l.c.HTTP.Listen = l.address("http.listen", set.HTTP.Listen)
 	l.ingest(set.Ingest)
 	l.streams(set.Streams)
-	l.rules(l.ruleSections(set.Rules), rules.Options{Tables: l.tables(set.Tables), Codecs: l.payloads(set.Payloads)})
+	sections := l.ruleSections(set.Rules)
+	l.rules(sections, rules.Options{Tables: l.tables(set.Tables), Codecs: l.payloads(set.Payloads)})
 	l.bound()
-	l.devices(set.Devices)
+	l.immediate(sections, l.devices(set.Devices))
 	for _, s := range set.Destinations {
 		l.destination(s)
 	}
@@ -259,15 +260,17 @@ func (l *loader) stream(name string) *StreamConfig {
 	return &l.c.Streams[i]
 }
 
-// devices checks the settings of all devices with their drivers.
-func (l *loader) devices(sections config.Named) {
+// devices checks the settings of all devices with their drivers. It returns nil
+// if there are mistakes.
+func (l *loader) devices(sections config.Named) *devices.Set {
 	if len(sections) == 0 {
-		return
+		return new(devices.Set)
 	}
 	l.c.Devices = func() (*devices.Set, error) { return devices.Load(sections, l.parts.Drivers, l.parts.Buses) }
 	l.c.DeviceSettings = l.root.Child("devices").Fingerprint()
-	_, err := l.c.Devices()
+	set, err := l.c.Devices()
 	l.errs.Add(err)
+	return set
 }
 
 // unknownStream completes a message about a stream that does not exist.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/devices"
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
 	"holdfast/rules"
@@ -158,6 +159,37 @@ func (l *loader) ruleSource(from *config.Section) {
 			}
 		}
 	}
+}
+
+// immediate checks that immediate rules read edges of inputs and command outputs.
+func (l *loader) immediate(sections []*config.Section, set *devices.Set) {
+	if l.c.Rules == nil || set == nil {
+		return // there are mistakes to be seen to first
+	}
+	edges, commands := set.EdgeTopics(), set.CommandTopics()
+	for i, r := range l.c.Rules.Rules() {
+		s := sections[i]
+		if !r.Immediate {
+			continue
+		}
+		for _, filter := range r.Filters {
+			if !slices.ContainsFunc(edges, func(topic string) bool { return event.Match(filter, topic) }) {
+				l.errs.Add(s.Errorf("from", "an immediate rule acts on edges of inputs, and none has a topic that %s matches; there are: %s", filter, listed(edges)))
+			}
+		}
+		if !slices.ContainsFunc(r.Topics, func(filter string) bool {
+			return slices.ContainsFunc(commands, func(topic string) bool { return event.Match(filter, topic) })
+		}) {
+			l.errs.Add(s.Errorf("immediate", "no output of this rule commands a device, so there is nothing to do at once; the topics of commands are: %s", listed(commands)))
+		}
+	}
+}
+
+func listed(all []string) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	return strings.Join(all, ", ")
 }
 
 func listOf(s *config.Section) []*config.Section {

@@ -20,6 +20,7 @@
 //	having: n > 3                      # optional condition on the aggregates
 //	emit: {stream: minutes, topic: "agg/{key}"}          # one output or a list
 //	publish: {topic: "panel/{key}", payload: t}          # to MQTT clients, through the stream local
+//	immediate: true                                      # optional, for rules over single edges: acts ahead of the log
 //
 // configs/reference.yaml says what each key means.
 //
@@ -51,6 +52,15 @@
 // load, and so are more than 16 rules one behind the other: so no event can go
 // on for ever. Two rules that get the same events must agree on the type of a
 // field.
+//
+// # Ahead of the log
+//
+// An immediate rule is evaluated as soon as an edge of an input comes, by an engine
+// of its own ([Set.Ahead]), and what it tells outputs of devices is done at once.
+// Later it is evaluated like every rule, and what it emits is written. It has
+// nothing that needs time to pass or other events (window, for, timers, latest),
+// nothing that may differ later (received, lookup), and no memory that an edge
+// could spoil for ever (counter, total).
 //
 // # Expressions
 //

@@ -183,7 +183,7 @@ func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
 
 // evaluate runs a rule on the event that the frame looks at.
 func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
-	if r.off {
+	if r.off || r.disabled != nil && r.disabled.Load() {
 		return
 	}
 	e.tally(r).Matched++

@@ -61,7 +61,7 @@ func (v Value) Show() string {
 // that do not read the stream are among them, as not selected.
 func (s *Set) Explain(stream string, ev event.Event) []Explanation {
 	tr := &tracer{}
-	e := s.engine(stream, tr)
+	e := s.engine(stream, tr, nil)
 	all := make([]Explanation, len(s.defs))
 	at := map[string]*Explanation{}
 	for i, d := range s.defs {

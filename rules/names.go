@@ -45,6 +45,9 @@ func (r *resolver) identifier(n *ast.Node, x *ast.IdentifierNode) term {
 		return term{node: x}
 	}
 	if v := r.scope.names[x.Value]; v != nil {
+		if x.Value == "received" {
+			r.checkLate(x, x.Value)
+		}
 		if v.remembers {
 			r.remembers = true
 			if r.scope.phase == noMemory {
@@ -100,6 +103,7 @@ func (r *resolver) call(n *ast.Node, x *ast.CallNode) term {
 		r.errorf(x, "only functions can be called")
 		return term{node: x}
 	}
+	r.checkLate(x, id.Value)
 	switch {
 	case id.Value == "field" && r.scope.fields != nil:
 		return r.fieldCall(n, x)

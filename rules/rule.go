@@ -21,7 +21,10 @@ type Rule struct {
 	Where   string   // condition on events, empty for none
 	Window  bool     // it aggregates
 	Outputs []string // the streams that it writes to
-	Pos     config.Pos
+	// Topics are filters that match every topic that it writes to.
+	Topics    []string
+	Immediate bool // it acts on outputs ahead of the log, see [Set.Ahead]
+	Pos       config.Pos
 }
 
 // Stat counts what a rule has done since its set was compiled.
@@ -85,8 +88,10 @@ type rule struct {
 	readers   []reader
 	budget    int64 // nanoseconds
 
-	reason string // why it is disabled
-	cost   cost
+	// disabled tells that a rule ahead of the log is off; nil: it is as off says
+	disabled *atomic.Bool
+	reason   string // why it is off
+	cost     cost
 
 	inbox []incoming // events of other rules
 	made  []output   // scratch

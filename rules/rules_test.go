@@ -282,9 +282,9 @@ func TestASetListsItsStreamsAndRules(t *testing.T) {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]Rule{
-		{Name: "a", Stream: "events", Root: "events", Filters: []string{"x", "y/#"}, Where: "x > 1", Outputs: []string{"alerts"}, Pos: config.Pos{File: "rules.yaml", Line: 3, Col: 3}},
-		{Name: "b", Stream: "alerts", Root: "events", Depth: 1, Filters: []string{"#"}, Outputs: []string{"more"}, Pos: config.Pos{File: "rules.yaml", Line: 4, Col: 3}},
-		{Name: "c", Stream: "alerts", Root: "events", Depth: 1, Filters: []string{"x"}, Window: true, Outputs: []string{"all"}, Pos: config.Pos{File: "rules.yaml", Line: 5, Col: 3}},
+		{Name: "a", Stream: "events", Root: "events", Filters: []string{"x", "y/#"}, Where: "x > 1", Outputs: []string{"alerts"}, Topics: []string{"x", "y/#"}, Pos: config.Pos{File: "rules.yaml", Line: 3, Col: 3}},
+		{Name: "b", Stream: "alerts", Root: "events", Depth: 1, Filters: []string{"#"}, Outputs: []string{"more"}, Topics: []string{"b"}, Pos: config.Pos{File: "rules.yaml", Line: 4, Col: 3}},
+		{Name: "c", Stream: "alerts", Root: "events", Depth: 1, Filters: []string{"x"}, Window: true, Outputs: []string{"all"}, Topics: []string{"c"}, Pos: config.Pos{File: "rules.yaml", Line: 5, Col: 3}},
 	}, set.Rules()); diff != "" {
 		t.Error(diff)
 	}

@@ -97,6 +97,7 @@ func (o Options) Compile(sections []*config.Section) (*Set, error) {
 		errs = append(errs, circles...)
 	} else {
 		errs = append(errs, g.place()...)
+		errs = append(errs, g.immediate()...)
 		set.place(g)
 	}
 	errs = append(errs, checkKinds(typed, g)...)
@@ -111,6 +112,9 @@ func (s *Set) place(g *graph) {
 	for i := range s.defs {
 		d := &s.defs[i]
 		d.Root, d.Depth = g.roots[i], g.depths[i]
+		for _, o := range d.spec.outputs {
+			d.Topics = append(d.Topics, g.topicsOf(i, o)...)
+		}
 		if d.Depth == 0 {
 			continue
 		}
@@ -166,10 +170,11 @@ func (s *Set) Stats() []Stat {
 
 // Engine returns a new engine with empty state for the rules whose events come
 // from the stream; nil if there are none.
-func (s *Set) Engine(stream string) *Engine { return s.engine(stream, nil) }
+func (s *Set) Engine(stream string) *Engine { return s.engine(stream, nil, nil) }
 
-// engine makes an engine whose expressions are traced, if there is a tracer.
-func (s *Set) engine(stream string, trace *tracer) *Engine {
+// engine makes an engine whose expressions are traced, if there is a tracer, of
+// the rules that are chosen; nil: of all.
+func (s *Set) engine(stream string, trace *tracer, chosen func(*def) bool) *Engine {
 	e := &Engine{stream: stream, frame: newFrame(), codecs: s.options.Codecs}
 	e.frame.trace = trace
 	e.reset()
@@ -177,8 +182,8 @@ func (s *Set) engine(stream string, trace *tracer) *Engine {
 		e.frame.tables[t.Name] = t
 	}
 	var order []int
-	for i, d := range s.defs {
-		if d.Root == stream {
+	for i := range s.defs {
+		if d := &s.defs[i]; d.Root == stream && (chosen == nil || chosen(d)) {
 			order = append(order, i)
 		}
 	}
@@ -206,7 +211,9 @@ func (s *Set) engine(stream string, trace *tracer) *Engine {
 		}
 		r.total, r.spec, r.Root, r.Depth = d.total, d.spec, d.Root, d.Depth
 		for _, to := range d.readers {
-			r.readers = append(r.readers, reader{place[to.rule], to.stream})
+			if at, there := place[to.rule]; there {
+				r.readers = append(r.readers, reader{at, to.stream})
+			}
 		}
 		e.add(r, rank)
 	}

@@ -24,6 +24,7 @@ type spec struct {
 	Aggregate config.Named    `config:"aggregate"`
 	Having    config.Expr     `config:"having"`
 	Emit      *config.Section `config:"emit"`
+	Immediate bool            `config:"immediate"`
 	Publish   *config.Section `config:"publish"`
 	State     stateSpec       `config:"state"`
 	Budget    config.Duration `config:"budget,min=10us,max=10s"`
@@ -105,6 +106,7 @@ func readSpec(s *config.Section) (*spec, config.Errors) {
 	errs.Add(sp.readOutputs())
 	errs.Add(sp.readSet())
 	errs.Add(sp.readTransform())
+	errs.Add(sp.readImmediate())
 	if sp.State.MaxKeys == 0 {
 		sp.State.MaxKeys = defaultMaxKeys
 	}
@@ -120,7 +122,7 @@ func readSpec(s *config.Section) (*spec, config.Errors) {
 // rule describes the rule for people.
 func (sp *spec) rule() Rule {
 	r := Rule{Name: sp.Name, Stream: sp.source.stream, Reads: sp.source.rule, Timer: sp.source.timer(), Where: sp.Where.Text,
-		Window: sp.Window != nil, Pos: sp.section.Pos()}
+		Window: sp.Window != nil, Immediate: sp.Immediate, Pos: sp.section.Pos()}
 	for _, p := range sp.source.patterns {
 		r.Filters = append(r.Filters, p.filter)
 	}

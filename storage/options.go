@@ -42,8 +42,9 @@ type Options struct {
 	// noSync opens the store without syncing: the control of the power-cut
 	// test, reachable only in a binary built with the tag nosync.
 	noSync bool
-	// hooks of tests
-	onCommit func() error
+	// OnCommit, if set, is called before each transaction is written: tests of
+	// what must not wait for the disk make it slow. An error fails the store.
+	OnCommit func() error
 }
 
 // StreamOptions are the limits of one stream.
