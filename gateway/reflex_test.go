@@ -71,7 +71,7 @@ func (p *panel) await(t *testing.T, want bool) {
 		if got != want {
 			t.Fatalf("the lamp was switched to %v", got)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(5 * time.Second):
 		t.Fatal("the lamp was not switched")
 	}
 }
@@ -108,8 +108,10 @@ func (g *gate) shut() {
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	close(g.closed)
-	g.closed = nil
+	if g.closed != nil {
+		close(g.closed)
+		g.closed = nil
+	}
 }
 
 // settled returns once the level of the door at the start is in the log.
@@ -157,6 +159,7 @@ func TestAnImmediateRuleActsBeforeTheCommitAndTheActIsInTheLogWithItsCause(t *te
 	p := newPanel(sink)
 	_, stop := run(t, t.TempDir(), doorAndLamp+lampRule, sink)
 	defer stop()
+	defer disk.open()
 	settled(t, sink)
 	disk.shut()
 	sink.door().Set(true)
@@ -190,6 +193,7 @@ func TestAnActComesAfterTheCommandsThatStandBeforeItInTheLog(t *testing.T) {
 	defer stop()
 	settled(t, sink)
 	c := client(t, g, "cloud")
+	defer disk.open()
 	disk.shut()
 	given := c.Publish("devices/lamp/set", 1, false, "off")
 	<-disk.held // the command is on its way to the disk
@@ -198,12 +202,8 @@ func TestAnActComesAfterTheCommandsThatStandBeforeItInTheLog(t *testing.T) {
 	disk.open()
 	wait(t, given)
 	sink.await(t, "acks", 2)
-	stop()
-	if got := sink.boards.GPIO.Wire("sim:panel", "17").Driven(); !slices.Equal(got, []string{"0", "1", "0", "in"}) {
-		t.Errorf("the lamp was driven to %v; the last 0 is that of the stop", got)
-	}
-	if len(p.driven) > 1 { // that of the stop
-		t.Error("the lamp was switched once more")
+	if got := sink.boards.GPIO.Wire("sim:panel", "17").Driven(); !slices.Equal(got, []string{"0", "1"}) {
+		t.Errorf("the lamp was driven to %v", got)
 	}
 }
 
