@@ -320,7 +320,7 @@ func TestMistakesAreShownAtTheirPlace(t *testing.T) {
 
 func TestAnOutputWhoseChipHasGoneIsOfflineAndDrivenAgainWhenItIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, fmt.Sprintf(pump, ", restore: last"))
+		b := start(t, fmt.Sprintf(pump, ", initial: on"))
 		b.tell("pump", "on", 0)
 		wire := b.lines.Wire("sim:c", "1")
 		wire.Unplug(true)
