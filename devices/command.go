@@ -35,6 +35,13 @@ type Command struct {
 	ID      event.ID
 	Age     time.Duration // since its cause, by a clock that never jumps
 	Expiry  time.Duration // 0 means DefaultExpiry; that in the payload comes first
+
+	// Rule is the immediate rule that gave the command, Time when that happened
+	// which the rule acted on, and Before says that it came in before this run.
+	// Commands of others have no rule.
+	Rule   string
+	Time   event.Time
+	Before bool
 }
 
 // Order is a command that has been read.
@@ -48,6 +55,7 @@ type Order struct {
 	Deadline time.Time // that it must have been begun by
 
 	cause event.ID
+	act   *act // that it is of; nil for a command from the log
 }
 
 // named reports whether the id is one that the command brought along.

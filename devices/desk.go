@@ -23,6 +23,7 @@ type desk struct {
 	topic  string // of its reports
 	output Output
 	memory *Memory
+	acts   *acts
 	wake   chan struct{}
 
 	mu      sync.Mutex
@@ -36,7 +37,7 @@ type desk struct {
 func (set *Set) furnish(f *Feed, a Actuator) {
 	for name, output := range a.Outputs() {
 		d := &desk{
-			feed: f, output: output, memory: set.wiring.memory, wake: make(chan struct{}, 1),
+			feed: f, output: output, memory: set.wiring.memory, acts: &set.acts, wake: make(chan struct{}, 1),
 			label: f.status.Name, name: "commands-" + f.status.Name, topic: f.status.Topic,
 		}
 		if name != "" {
@@ -69,11 +70,42 @@ func (set *Set) OutputTopics() map[string]string {
 	return all
 }
 
+// React has commands of immediate rules carried out, in their order, before what
+// the rules acted on is on disk: each takes the place of the one before. React
+// does not wait. The same commands must come to Execute when they are in the log;
+// then they are reported. One that does not come within 10 s is reported without
+// a cause. Commands must be for what happens now, never from the log.
+func (set *Set) React(commands []Command) {
+	now := time.Now()
+	for _, c := range commands {
+		d := set.desks[c.Topic]
+		if d == nil {
+			continue
+		}
+		o, err := ParseOrder(c, now)
+		if err == nil && o.named() {
+			err = errors.New("a command of an immediate rule has no id of its own")
+		}
+		if err == nil {
+			err = d.output.Parse(&o)
+		}
+		o.act = set.acts.begin(c, d, o)
+		if err != nil {
+			d.report(o, refused, err)
+			continue
+		}
+		d.give(o)
+	}
+}
+
+var errUnsure = errors.New("the gateway stopped before it was known whether this was done")
+
 // Execute has commands carried out, in their order: of those for one output
 // only the newest. Each is reported in an event of its device with the topic
 // ending in ack and the command as its cause: done, expired, superseded,
-// repeated or refused. Execute does not wait. Commands must come from the end
-// of the log, never from a replay.
+// repeated or refused. What React was given is not done again, and commands that
+// stand before it in the log are superseded. Execute does not wait. Commands must
+// come from the end of the log, never from a replay.
 func (set *Set) Execute(commands []Command) {
 	now := time.Now()
 	newest := map[*desk]Order{}
@@ -83,11 +115,17 @@ func (set *Set) Execute(commands []Command) {
 		if d == nil {
 			continue
 		}
+		if c.Rule != "" && set.acts.claim(c) {
+			continue
+		}
 		o, err := ParseOrder(c, now)
 		if err == nil {
 			err = d.output.Parse(&o)
 		}
 		switch {
+		case set.acts.unsure(c):
+			d.report(o, refused, errUnsure)
+			continue
 		case err != nil:
 			d.report(o, refused, err)
 			continue
@@ -96,6 +134,9 @@ func (set *Set) Execute(commands []Command) {
 			continue
 		case d.known(o):
 			d.report(o, repeated, nil)
+			continue
+		case set.acts.ahead(d):
+			d.report(o, superseded, nil)
 			continue
 		}
 		if older, ok := newest[d]; ok {
@@ -223,13 +264,22 @@ func (d *desk) do(ctx context.Context, o Order, ids []string) (string, error) {
 	return refused, err
 }
 
+// report says what became of an order.
 func (d *desk) report(o Order, state string, err error) {
-	now := time.Now()
+	if o.act != nil {
+		d.acts.end(o.act, state, err)
+		return
+	}
+	d.tell(o, state, err, time.Now())
+}
+
+// tell has it in the log what became of an order.
+func (d *desk) tell(o Order, state string, err error, at time.Time) {
 	cause := o.cause
 	d.feed.hub.mu.Lock()
 	defer d.feed.hub.mu.Unlock()
 	e := event.Event{
-		Time: event.At(now), Topic: d.topic, Source: "device", Client: d.feed.status.Name,
+		Time: event.At(at), Topic: d.topic, Source: "device", Client: d.feed.status.Name,
 		ContentType: "application/json", Payload: reportPayload(o, state, err), QoS: 1,
 	}
 	if cause != (event.ID{}) {

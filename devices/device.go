@@ -59,6 +59,9 @@ type Quantity struct {
 	// Low and High are the ends of what the device can measure, from the
 	// data sheet: readings beyond them are flagged. Both 0 means no limits.
 	Low, High float64
+	// Edges says that each change of it is told at once: it is the level of an
+	// input. Immediate rules may act on it.
+	Edges bool
 }
 
 // Measurer is a [Source] that says what it measures, so that the settings of
@@ -112,6 +115,7 @@ const (
 // Status is how a device does.
 type Status struct {
 	Name, Driver string
+	Bus          string // or the chip of its lines, as far as the configuration says
 	Topic        string // what its topics begin with
 	State        State
 	Since        time.Time // when it came to be so

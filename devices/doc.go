@@ -58,9 +58,24 @@
 //
 // # Ahead of the log
 //
-// [Set.Observe] sees events before they are on disk, and [Set.Execute] takes
-// commands from anywhere: what has to react within milliseconds joins the two,
-// and has what it did logged with the next commit.
+// What has to react within milliseconds cannot wait for the disk: [Set.Observe]
+// sees edges before they are in the log, and [Set.React] has outputs carry out what
+// immediate rules make of them. The same rules give the same commands once more
+// from the log; [Set.Execute] knows them again, and they are reported as all
+// commands are, with the command in the log as the cause.
+//
+//   - An act is done once. What was done before a crash is not done again from the
+//     log: its command is reported as refused.
+//   - Until its command is in the log, an act is newer than all that comes from
+//     there: a command that was given before the edge does not undo it.
+//   - An act whose edge does not get into the log is reported after 10 s, without a
+//     cause.
+//   - Nothing acts on a replay, a backtest or a test of rules.
+//
+// # SPI
+//
+// All chips are read over I²C, 1-Wire or GPIO lines; there is no SPI yet, not even
+// for those that could be wired so (BME280, BMP280).
 //
 // # Parts
 //

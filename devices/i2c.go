@@ -74,6 +74,7 @@ func (w *Wiring) I2C(s *config.Section, set I2C) (*I2CPort, error) {
 	if err := w.take(set.Address, name, hops, s.Name()); err != nil {
 		return nil, s.Errorf("address", "%v", err)
 	}
+	w.bus[s.Name()] = name
 	bus := w.i2c[name]
 	if bus == nil {
 		open := func() (i2c.BusCloser, error) { return w.buses.I2C(name) }

@@ -38,7 +38,7 @@ func (w *Wiring) OneWire(s *config.Section, bus, id string) (*OneWirePort, error
 	if other, taken := w.taken[bus+" "+id]; taken {
 		return nil, s.Errorf("id", "%s is %s already", id, other)
 	}
-	w.taken[bus+" "+id] = s.Name()
+	w.taken[bus+" "+id], w.bus[s.Name()] = s.Name(), bus
 	l := w.oneWire[bus]
 	if l == nil {
 		l = &oneWireLane{newLane(bus), b}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,6 +23,7 @@ type Wiring struct {
 	taken   map[string]string       // place to the device that has it
 	behind  map[string]string       // place to the device behind a multiplexer that would answer too
 	locks   map[string]*Interlock   // by name
+	bus     map[string]string       // by device, where that has one
 }
 
 // Memory returns what the devices remember. It must not be used before the
@@ -34,6 +36,8 @@ type Set struct {
 	wiring  *Wiring
 	hub     *hub
 	desks   map[string]*desk // of outputs, by the topic of their commands
+	acts    acts
+	edges   []string // topics of edges of inputs
 
 	mu     sync.Mutex
 	stop   context.CancelFunc // nil unless Run is running
@@ -59,6 +63,7 @@ func Load(sections config.Named, drivers []Driver, buses Buses) (*Set, error) {
 		wiring: &Wiring{
 			buses: buses, memory: new(Memory), i2c: map[string]*i2cBus{}, oneWire: map[string]*oneWireLane{},
 			taken: map[string]string{}, behind: map[string]string{}, locks: map[string]*Interlock{},
+			bus: map[string]string{},
 		},
 	}
 	var errs config.Errors
@@ -110,7 +115,16 @@ func (set *Set) load(s *config.Section, drivers []Driver, topics map[string]stri
 		kept, mistakes = shapes(s, c.shapeSettings, quantities)
 		errs.Add(mistakes.Err())
 	}
+	for _, q := range quantities {
+		if q.Edges {
+			set.edges = append(set.edges, c.Topic+"/"+q.Name)
+		}
+	}
 	d := &device{source, newFeed(s.Name(), driver.Name, c.Topic, kept, set.hub)}
+	d.feed.status.Bus = set.wiring.bus[s.Name()]
+	if chip := s.Child("chip"); chip != nil {
+		errs.Add(chip.Decode(&d.feed.status.Bus))
+	}
 	if a, ok := source.(Actuator); ok {
 		set.furnish(d.feed, a)
 	}
@@ -161,7 +175,21 @@ func (set *Set) Remember(m *Memory) {
 	for _, d := range set.desks {
 		d.remember()
 	}
+	set.noteAll(set.acts.load(set.wiring.memory, set.desks))
 }
+
+// noteAll keeps an error that concerns all outputs.
+func (set *Set) noteAll(err error) {
+	if err != nil {
+		for _, d := range set.desks {
+			d.feed.note(err)
+		}
+	}
+}
+
+// EdgeTopics returns the topics of the levels of inputs, which are told at each
+// edge.
+func (set *Set) EdgeTopics() []string { return slices.Clone(set.edges) }
 
 // Observe has see called with each event of a device as soon as there is one,
 // before it is on disk and even if the log refuses it. It is called before Run;
@@ -196,6 +224,7 @@ func (set *Set) Run(ctx context.Context, emit event.Emit) error {
 	for _, bus := range set.wiring.oneWire {
 		rest.Go(func() { bus.run(last, func() {}) })
 	}
+	set.acts.begun()
 	for _, d := range set.desks {
 		sources.Go(func() { d.run(ctx) })
 	}
@@ -207,6 +236,7 @@ func (set *Set) Run(ctx context.Context, emit event.Emit) error {
 	sources.Wait()
 	end()
 	rest.Wait()
+	set.noteAll(set.acts.close(set.wiring.memory))
 	return nil
 }
 

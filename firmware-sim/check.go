@@ -179,6 +179,9 @@ func (s *Sensor) check(m *mistakes) {
 			m.at(s.node, key, "a %s has no such setting; it has %s", s.kind.Name, strings.Join(s.kind.Settings, ", "))
 		}
 	}
+	if s.Chip != "" && chipNamed(s.Chip) == nil {
+		m.at(s.node, "chip", "%q: there are tmp102, lm75b, mcp9808", s.Chip)
+	}
 	m.level(s.node, "metric", s.Metric)
 	every := m.time(s.node, "every", s.Every, minEvery)
 	m.number(s.node, "base", s.Base, -1e9, 1e9)

@@ -3,7 +3,8 @@
 // [Fleet] is the sequence of messages that follows from it, and [Run] sends
 // that sequence over TCP or TLS as the boards would.
 //
-// The package imports nothing of the gateway: what it sends is the contract
+// The package imports nothing of the gateway, only the models of chips that the
+// drivers are tested on, for boards with a thermometer: what it sends is the contract
 // below, and a real board that keeps to it can take the place of any virtual
 // one.
 //

@@ -25,7 +25,7 @@ func Kinds() []Kind {
 	switched := []string{"active", "cycle", "stuck"}
 	return []Kind{
 		{
-			Name: "temperature", Metric: "temperature", Unit: "Cel", Settings: analog, decimals: 2,
+			Name: "temperature", Metric: "temperature", Unit: "Cel", Settings: append([]string{"chip"}, analog...), decimals: 2,
 			About:    "air, liquid or surface; warmest at 15:00 UTC with a positive cycle",
 			defaults: Sensor{Every: 5 * time.Second, Base: 21, Noise: 0.15, Cycle: 3, Low: -40, High: 125},
 			value:    (*probe).analog,
@@ -101,6 +101,14 @@ func newProbe(seed uint64, start time.Time, board string, s Sensor) *probe {
 // read returns what the sensor shows at t, if its reading before was at last.
 // Spikes and stuck values included; true is 1.
 func (p *probe) read(last, t time.Duration) float64 {
+	v := p.sense(last, t)
+	if c := chipNamed(p.Chip); c != nil {
+		return c.read(v)
+	}
+	return v
+}
+
+func (p *probe) sense(last, t time.Duration) float64 {
 	if since, ok := p.Stuck.at(p.stuck, t); ok {
 		return p.kind.value(p, since)
 	}

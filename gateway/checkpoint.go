@@ -49,11 +49,7 @@ func (c *checkpoint) write(dir, stream string) error {
 		return fmt.Errorf("write checkpoint of %q: %w", stream, err)
 	}
 	tmp := current + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
-	if err == nil {
-		_, err = f.Write(b)
-		err = errors.Join(err, f.Sync(), f.Close())
-	}
+	err := writeFile(tmp, b)
 	if err == nil {
 		err = os.Rename(current, previous)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -64,15 +60,44 @@ func (c *checkpoint) write(dir, stream string) error {
 		err = os.Rename(tmp, current)
 	}
 	if err == nil {
-		var d *os.File
-		if d, err = os.Open(dir); err == nil {
-			err = errors.Join(d.Sync(), d.Close())
-		}
+		err = syncDir(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("write checkpoint of %q: %w", stream, err)
 	}
 	return nil
+}
+
+// writeFile writes a file whose content is on disk at return, but perhaps not
+// its name.
+func writeFile(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// writeSynced writes a file that is there as a whole or not at all; it is on
+// disk at return.
+func writeSynced(path string, b []byte) error {
+	tmp := path + ".new"
+	if err := writeFile(tmp, b); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // readCheckpoints returns what can be read of the two generations, the newer

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/devices"
 	"holdfast/gateway/event"
+	"holdfast/rules"
 	"holdfast/storage"
 )
 
@@ -31,6 +32,22 @@ type follower struct {
 	topics []string // sorted
 	memory *devices.Memory
 	fail   func(error)
+
+	immediate func(rule string) bool
+	boot      uint32 // when the outputs began to take commands
+	since     time.Duration
+}
+
+func newFollower(g *Gateway, set *devices.Set, topics []string, m *devices.Memory) *follower {
+	f := &follower{log: g.log, set: set, topics: topics, memory: m, fail: g.fail, immediate: g.immediateRule}
+	f.boot, f.since = g.log.Clock()
+	return f
+}
+
+// immediateRule reports whether there is an immediate rule of that name.
+func (g *Gateway) immediateRule(name string) bool {
+	set := g.config.Load().Rules
+	return set != nil && slices.ContainsFunc(set.Rules(), func(r rules.Rule) bool { return r.Immediate && r.Name == name })
 }
 
 // place is how far a stream has been read.
@@ -112,7 +129,13 @@ func (f *follower) commands(stream string, events []event.Event) (all []devices.
 		if _, ok := slices.BinarySearch(f.topics, e.Topic); !ok {
 			continue
 		}
-		c := devices.Command{Topic: e.Topic, Payload: e.Payload, ID: e.ID(f.log.Gateway(), stream), Age: f.age(e)}
+		cause := f.cause(e)
+		c := devices.Command{Topic: e.Topic, Payload: e.Payload, ID: e.ID(f.log.Gateway(), stream), Age: f.age(cause)}
+		if e.Source == "rule" && f.immediate(e.Client) {
+			c.Rule, c.Time = e.Client, e.Time
+			edge := cause.Source == "device" || cause == e // which is not there any more
+			c.Before = edge && (cause.Boot != f.boot || cause.Mono < f.since)
+		}
 		if e.Properties != nil && e.Properties.HasExpiry {
 			c.Expiry = max(time.Duration(e.Properties.Expiry)*time.Second, 1)
 		}
@@ -124,30 +147,27 @@ func (f *follower) commands(stream string, events []event.Event) (all []devices.
 // age returns how long ago the cause of a command was, by the time since boot:
 // a jump of the wall clock makes nothing older. What is from before a restart of
 // the machine is older than anything.
-func (f *follower) age(e *event.Event) time.Duration {
+func (f *follower) age(cause *event.Event) time.Duration {
 	boot, mono := f.log.Clock()
-	first := e
-	if cause := f.cause(e); cause != nil {
-		first = cause
-	}
-	if first.Boot != boot {
+	if cause.Boot != boot {
 		return math.MaxInt64 / 2
 	}
-	return max(0, mono-first.Mono)
+	return max(0, mono-cause.Mono)
 }
 
-// cause returns the event that e was made from, as far as it is still there.
+// cause returns the event that e was made from, as far as it is still there, else
+// e itself.
 func (f *follower) cause(e *event.Event) *event.Event {
-	if e.Cause == nil || e.Cause.Gateway != f.log.Gateway() || e.Cause.Epoch != f.log.Epoch() {
-		return nil
+	if e.Cause == nil || e.Cause.Gateway != "" && e.Cause.Gateway != f.log.Gateway() || e.Cause.Epoch != f.log.Epoch() {
+		return e // rules leave the gateway out: it is this one
 	}
 	s := f.log.Stream(e.Cause.Stream)
 	if s == nil {
-		return nil
+		return e
 	}
 	events, err := s.Reader(false).Read(e.Cause.Offset, storage.ReadLimits{Events: 1, Bytes: 1})
 	if err != nil || len(events) == 0 || events[0].Offset != e.Cause.Offset {
-		return nil
+		return e
 	}
 	return &events[0]
 }

@@ -26,6 +26,7 @@ var reasons = []string{reasonUndecodable, reasonSchema, reasonRule, reasonRefuse
 type letter struct {
 	destination, rule string // one of them
 	reason, err       string
+	position          string // in the rule file
 	attempts          int
 	first, last       event.Time
 }
@@ -41,6 +42,7 @@ const (
 	propReceived    = "holdfast-received"
 	propCause       = "holdfast-cause"
 	propRule        = "holdfast-rule"
+	propPosition    = "holdfast-position"
 	propDestination = "holdfast-destination"
 )
 
@@ -66,7 +68,7 @@ func deadEvent(e *event.Event, gateway, stream string, l letter) event.Event {
 		event.Property{Name: propLast, Value: l.last.String()},
 		event.Property{Name: propReceived, Value: e.Received.String()},
 	)
-	for _, more := range []event.Property{{Name: propRule, Value: l.rule}, {Name: propDestination, Value: l.destination}} {
+	for _, more := range []event.Property{{Name: propRule, Value: l.rule}, {Name: propPosition, Value: l.position}, {Name: propDestination, Value: l.destination}} {
 		if more.Value != "" {
 			p.User = append(p.User, more)
 		}
@@ -91,7 +93,7 @@ func ruleLetter(f *rules.Failure, gateway, stream string, now event.Time) event.
 		reason = reasonUndecodable
 	}
 	return deadEvent(&f.Event, gateway, stream, letter{
-		rule: f.Rule, reason: reason, err: f.Err.Error(), attempts: 1, first: f.Event.Received, last: now,
+		rule: f.Rule, position: f.Pos.String(), reason: reason, err: f.Err.Error(), attempts: 1, first: f.Event.Received, last: now,
 	})
 }
 
@@ -132,6 +134,8 @@ func readLetter(d *event.Event) (e event.Event, l letter) {
 			e.Received = readStamp(u.Value)
 		case propRule:
 			l.rule = u.Value
+		case propPosition:
+			l.position = u.Value
 		case propDestination:
 			l.destination = u.Value
 		case propCause:

@@ -30,7 +30,7 @@ func (g *Gateway) DeviceStatus() (all []ops.DeviceStatus) {
 	}
 	for _, d := range set.Status() {
 		st := ops.DeviceStatus{
-			Name: d.Name, Driver: d.Driver, Topic: d.Topic, State: string(d.State), Since: d.Since, LastRead: d.LastRead,
+			Name: d.Name, Driver: d.Driver, Bus: d.Bus, Topic: d.Topic, State: string(d.State), Since: d.Since, LastRead: d.LastRead,
 			Error: d.Err, ErrorAt: d.ErrAt, Failures: d.Failures, Sampled: d.Sampled, Suppressed: d.Suppressed,
 			OutOfRange: d.OutOfRange, Captured: d.Captured, Missed: d.Missed, Overruns: d.Overruns, Lost: d.Lost,
 			Readings: []ops.DeviceReading{},

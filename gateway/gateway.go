@@ -22,6 +22,7 @@ import (
 	"holdfast/gateway/forward"
 	"holdfast/gateway/ingest"
 	"holdfast/gateway/ops"
+	"holdfast/rules"
 	"holdfast/storage"
 )
 
@@ -33,6 +34,8 @@ type Options struct {
 	Load func() (*Config, error)
 	// Probe opens a store in another process, see storage.Options.
 	Probe func(dir string) error
+
+	onCommit func() error // of tests: see storage.Options
 }
 
 // Gateway is a running Holdfast.
@@ -66,6 +69,9 @@ type Gateway struct {
 	destinations map[string]*destination
 	devices      *runningDevices
 	verifier     *verifier
+	stopTables   func() // ends the watching of lookup tables; nil if there are none
+
+	ahead atomic.Pointer[map[string]*rules.Engine] // of immediate rules, by stream
 }
 
 type runningProcessor struct {
@@ -93,6 +99,7 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 	g.routing, g.stopRouter = context.WithCancel(context.Background())
 	g.log, err = storage.Open(storage.Options{
 		Dir: cfg.Store.Path, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg), Probe: o.Probe,
+		OnCommit: o.onCommit,
 	})
 	if err != nil {
 		return nil, err
@@ -109,7 +116,7 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 
 func (g *Gateway) openBroker(cfg *Config, access broker.Access) (err error) {
 	o := broker.Options{
-		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
+		Listen: cfg.MQTT.Listen, Access: access, Version: g.o.Version, Gateway: cfg.Gateway, Limits: cfg.MQTT.Limits, MaxPacket: cfg.MQTT.MaxPacket,
 		ReceiveMaximum: int(cfg.MQTT.ReceiveMaximum), MaxClients: cfg.MQTT.MaxClients, Logger: g.logger,
 		Emit:    newIntake(g.intake, g.log, cfg.Streams).emit,
 		Release: g.log.Release,
@@ -219,19 +226,26 @@ func (g *Gateway) startRules(cfg *Config) error {
 	if cfg.Rules == nil {
 		return nil
 	}
+	var all []*processor
 	for _, name := range cfg.Rules.Inputs() {
 		engine := cfg.Rules.Engine(name)
 		if engine == nil {
 			continue
 		}
-		p, err := newProcessor(g.log, g.log.Stream(name), engine, filepath.Join(cfg.Store.Path, "checkpoints"), g.logger)
+		p, err := newProcessor(g.log, g.log.Stream(name), engine, cfg.Tables, filepath.Join(cfg.Store.Path, "checkpoints"), g.logger)
 		if err != nil {
 			return fmt.Errorf("rules on %q: %w", name, err)
 		}
+		all = append(all, p)
+	}
+	if err := g.lookAhead(cfg.Rules, all); err != nil {
+		return err
+	}
+	for _, p := range all {
 		ctx, stop := context.WithCancel(context.Background())
 		r := &runningProcessor{p, stop, make(chan struct{})}
 		g.mu.Lock()
-		g.processors[name] = r
+		g.processors[p.stream.Name()] = r
 		g.mu.Unlock()
 		go func() {
 			defer close(r.done)
@@ -240,10 +254,24 @@ func (g *Gateway) startRules(cfg *Config) error {
 			}
 		}()
 	}
+	if len(cfg.Tables) > 0 {
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			g.watchTables(ctx, cfg.Tables, all)
+		}()
+		g.stopTables = func() { stop(); <-done }
+	}
 	return nil
 }
 
 func (g *Gateway) stopRules() {
+	g.ahead.Store(nil)
+	if g.stopTables != nil {
+		g.stopTables()
+		g.stopTables = nil
+	}
 	for _, p := range g.processors {
 		p.stop()
 	}

@@ -16,8 +16,10 @@ import (
 	"holdfast/devices"
 	"holdfast/devices/bme280"
 	"holdfast/devices/bus"
+	"holdfast/devices/gpio"
 	"holdfast/devices/input"
 	"holdfast/devices/output"
+	"holdfast/devices/registers"
 	"holdfast/devices/sim"
 	"holdfast/gateway/config"
 	"holdfast/gateway/event"
@@ -30,11 +32,14 @@ type memory struct {
 	events map[string][]event.Event // by stream
 	more   chan struct{}
 	fail   func(forward.Batch) error
-	boards *sim.Boards // what the gateway's devices are wired to
+	boards *sim.Boards  // what the gateway's devices are wired to
+	lines  gpio.Lines   // of the boards
+	commit func() error // called before each commit; nil: nothing is
 }
 
 func newMemory() *memory {
-	return &memory{events: map[string][]event.Event{}, more: make(chan struct{}, 1), boards: new(sim.Boards)}
+	boards := new(sim.Boards)
+	return &memory{events: map[string][]event.Event{}, more: make(chan struct{}, 1), boards: boards, lines: &boards.GPIO}
 }
 
 func (m *memory) Send(_ context.Context, b forward.Batch) error {
@@ -78,6 +83,14 @@ func (m *memory) await(t *testing.T, stream string, n int) []event.Event {
 	}
 }
 
+// testParts are what configurations of tests can name.
+func testParts(sink *memory) Parts {
+	return Parts{
+		Sinks: []forward.Kind{sink.kind()}, Drivers: []devices.Driver{bme280.Driver, output.Driver, input.Driver, registers.Driver},
+		Buses: bus.Buses{Simulated: sink.boards.Open, SimulatedLines: sink.lines},
+	}
+}
+
 // run starts a gateway with the configuration; stop ends it.
 func run(t *testing.T, dir, text string, sink *memory) (g *Gateway, stop func()) {
 	t.Helper()
@@ -96,16 +109,13 @@ func run(t *testing.T, dir, text string, sink *memory) (g *Gateway, stop func())
 	}
 	write("gateway: test\nstore: {path: store}\nmqtt: {listen: 127.0.0.1:0}\nhttp: {listen: off}\n" + text)
 	load := func() (*Config, error) {
-		return Load([]string{path}, Parts{
-			Sinks: []forward.Kind{sink.kind()}, Drivers: []devices.Driver{bme280.Driver, output.Driver, input.Driver},
-			Buses: bus.Buses{Simulated: sink.boards.Open, SimulatedLines: &sink.boards.GPIO},
-		})
+		return Load([]string{path}, testParts(sink))
 	}
 	cfg, err := load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err = New(cfg, Options{Load: load, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	g, err = New(cfg, Options{Load: load, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), onCommit: sink.commit})
 	if err != nil {
 		t.Fatal(err)
 	}

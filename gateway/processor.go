@@ -47,6 +47,12 @@ type processor struct {
 	forgotten uint64 // logged inputs up to this one were removed
 
 	position atomic.Uint64 // next, for the status
+
+	inputs []storage.Input // logged since the checkpoint, until run has applied them again
+
+	asks    asks
+	sources []TableConfig
+	tables  tableVersions
 }
 
 const (
@@ -58,16 +64,19 @@ const (
 	stepBytes = 1 << 20
 )
 
-// newProcessor loads the checkpoint of the stream's rules and brings their
+// newProcessor loads the checkpoint of the stream's rules; run brings their
 // state up to date.
-func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine, dir string, logger *slog.Logger) (*processor, error) {
+func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine, tables []TableConfig, dir string, logger *slog.Logger) (*processor, error) {
 	p := &processor{
-		log: log, stream: stream, engine: engine, dir: dir, gateway: log.Gateway(),
+		log: log, stream: stream, engine: engine, sources: tables, dir: dir, gateway: log.Gateway(),
 		logger: logger.With("stream", stream.Name()),
 		reader: stream.Reader(true),
 		room:   make(chan struct{}, stepsInFlight),
 		saved:  time.Now(),
 	}
+	p.openTables(dir)
+	started := time.Now()
+	engine.Meter = func() int64 { return int64(time.Since(started)) }
 	all, problems := readCheckpoints(dir, stream.Name())
 	if problems != nil {
 		p.logger.Warn("a checkpoint cannot be read; the rules go back to an older one", "err", problems)
@@ -75,20 +84,17 @@ func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine
 	first, _, _ := stream.Bounds()
 	found := false
 	for _, c := range all {
-		fresh, err := engine.Restore(bytes.NewReader(c.State))
+		restored, err := engine.Restore(bytes.NewReader(c.State))
 		if err != nil {
 			p.logger.Warn("a checkpoint cannot be used; the rules go back to an older one", "err", err)
 			continue
 		}
-		if len(fresh) > 0 {
-			p.logger.Info("rules that have changed or are gone lose their state", "rules", fresh)
-		}
+		p.report(restored)
 		p.checkpointed, found = c, true
 		break
 	}
-	var inputs []storage.Input
 	var err error
-	p.durable, p.covered, inputs, err = log.OpenProcessor(stream.Name(), p.checkpointed.Input)
+	p.durable, p.covered, p.inputs, err = log.OpenProcessor(stream.Name(), p.checkpointed.Input)
 	if err != nil {
 		return nil, err
 	}
@@ -115,16 +121,38 @@ func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine
 			return nil, err
 		}
 	}
-	return p, p.rerun(inputs)
+	return p, nil
 }
 
-// rerun brings the state to where the outputs end, without emitting any.
-func (p *processor) rerun(inputs []storage.Input) error {
-	for {
+// report says what rules that have changed keep of their state.
+func (p *processor) report(r rules.Restored) {
+	for _, about := range []struct {
+		rules []string
+		text  string
+	}{
+		{r.Kept, "rules that have changed keep their state"},
+		{r.Partly, "rules that have changed keep a part of their state"},
+		{r.Lost, "rules that have changed or are gone lose their state"},
+	} {
+		if len(about.rules) > 0 {
+			p.logger.Info(about.text, "rules", about.rules)
+		}
+	}
+	p.restoreTables(r.Tables)
+}
+
+// rerun brings the state to where the outputs end, without emitting any. It
+// stops early, with an error, when ctx ends.
+func (p *processor) rerun(ctx context.Context) error {
+	inputs := p.inputs
+	p.inputs = nil
+	for ctx.Err() == nil {
 		limit := storage.ReadLimits{Events: 1000, Bytes: 1 << 20}
 		for len(inputs) > 0 && inputs[0].After <= p.next {
 			p.result.Reset()
-			p.engine.Tick(inputs[0].Now, &p.result)
+			if err := p.again(inputs[0]); err != nil {
+				return err
+			}
 			inputs = inputs[1:]
 		}
 		end := p.covered
@@ -150,6 +178,7 @@ func (p *processor) rerun(inputs []storage.Input) error {
 		p.engine.Step(events, &p.result)
 		p.advance(events)
 	}
+	return ctx.Err()
 }
 
 // read returns the next events, passing over what is gone.
@@ -179,10 +208,21 @@ func (p *processor) advance(events []event.Event) {
 	}
 }
 
-// run evaluates until ctx ends, then writes a checkpoint. It returns early
-// only with an error of the log.
+// run brings the state up to date and evaluates until ctx ends, then writes a
+// checkpoint. It returns early only with an error of the log.
 func (p *processor) run(ctx context.Context) error {
 	defer p.stream.Unpin("rules")
+	defer p.asks.close()
+	// Sources need not wait for this, which may be for many megabytes.
+	if err := p.rerun(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // the checkpoint stays as it is
+		}
+		return err
+	}
+	if err := p.followTables(); err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		if err := p.await(ctx); err != nil {
 			return err
@@ -190,10 +230,16 @@ func (p *processor) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if err := p.asks.answer(); err != nil {
+			return err
+		}
 		if err := p.step(); err != nil {
 			return err
 		}
 		if err := p.tick(); err != nil {
+			return err
+		}
+		if err := p.contain(); err != nil {
 			return err
 		}
 		if p.checkpointDue() {
@@ -209,11 +255,12 @@ func (p *processor) run(ctx context.Context) error {
 // is due.
 func (p *processor) await(ctx context.Context) error {
 	wait := checkpointEvery
-	if at, ok := p.engine.NextTick(); ok {
-		wait = min(wait, max(time.Duration(at-p.log.Now()), time.Millisecond))
+	if due, ok := p.engine.Due(p.input(p.log.Now())); ok {
+		wait = min(wait, max(due, time.Millisecond))
 	}
 	short, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	p.asks.interrupt(cancel)
 	err := p.stream.Wait(short, p.next, true)
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrClosed) {
 		return nil
@@ -243,20 +290,18 @@ func (p *processor) step() error {
 
 // tick closes the windows that time alone closes.
 func (p *processor) tick() error {
-	at, ok := p.engine.NextTick()
-	if !ok || at > p.log.Now() {
+	if due, ok := p.engine.Due(p.input(p.log.Now())); !ok || due > 0 {
 		return nil
 	}
 	// Every event up to now must have been evaluated before the clock moves.
-	now := p.log.SequencedUntil()
-	if _, _, next := p.stream.Bounds(); next > p.next || at > now {
+	now := p.input(p.log.SequencedUntil())
+	if _, _, next := p.stream.Bounds(); next > p.next {
 		return nil
 	}
-	p.result.Reset()
-	if !p.engine.Tick(now, &p.result) {
+	if due, _ := p.engine.Due(now); due > 0 {
 		return nil
 	}
-	return p.emit(&p.result, &storage.Input{After: p.next, Now: now})
+	return p.apply(now)
 }
 
 // emit commits what an evaluation gave; nothing if it gave nothing and was
@@ -280,7 +325,7 @@ func (p *processor) emit(r *rules.Result, input *storage.Input) error {
 		}
 		covered := outputs[n].Offset
 		k := 0
-		for k < len(failures) && failures[k].Event.Offset < covered {
+		for k < len(failures) && failures[k].Offset < covered {
 			k++
 		}
 		if err := p.commit(outputs[:n], failures[:k], covered, nil); err != nil {
@@ -373,6 +418,7 @@ func (p *processor) save() error {
 	older := p.checkpointed
 	p.checkpointed = checkpoint{Next: c.Next, Input: c.Input}
 	p.pin.Move(older.Next)
+	p.tables.forget(p.engine.Tables())
 	p.bytes, p.saved = 0, time.Now()
 	if older.Input > p.forgotten {
 		if err := p.durable.Forget(p.forgotten+1, older.Input); err != nil {

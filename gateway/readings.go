@@ -41,7 +41,10 @@ func (g *Gateway) startDevices(cfg *Config) error {
 	g.devices = r
 	g.mu.Unlock()
 	if topics := set.CommandTopics(); len(topics) > 0 {
-		f := &follower{g.log, set, topics, memory, g.fail}
+		reflex := g.newReflex(set, in)
+		set.Observe(reflex.see)
+		r.followers.Go(func() { reflex.run(commands) })
+		f := newFollower(g, set, topics, memory)
 		r.followers.Go(func() { f.run(commands) })
 	}
 	go func() {

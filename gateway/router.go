@@ -59,6 +59,8 @@ func (s mqttStream) Scanner(wants func(topic string) bool) broker.Scanner {
 	return s.Stream.Scanner(wants)
 }
 
+func (s mqttStream) Retained() broker.Scanner { return s.RetainedScanner() }
+
 // mqttState keeps what the broker has to keep in a table of the log.
 type mqttState struct{ log *storage.Log }
 

@@ -29,6 +29,7 @@ type Config struct {
 	HTTP            HTTPConfig
 	Ingest          IngestConfig
 	Rules           *rules.Set          // nil if there are no rules
+	Tables          []TableConfig       // lookup tables of the rules
 	Destinations    []DestinationConfig // in the order of the file
 	ShutdownTimeout time.Duration       // for everything from the signal to the exit
 
@@ -90,6 +91,22 @@ func Load(paths []string, parts Parts) (*Config, error) {
 	return load(paths, parts, total)
 }
 
+// StorePath returns where a configuration has its store, as far as that can be
+// told in spite of mistakes elsewhere; else it is empty.
+func StorePath(paths []string) string {
+	root, _ := config.LoadAll(paths...)
+	if root == nil {
+		return ""
+	}
+	l := &loader{root: root, c: &Config{}}
+	var set storeSettings
+	if s := root.Child("store"); s != nil {
+		_ = s.Decode(&set)
+	}
+	l.store(set)
+	return l.c.Store.Path
+}
+
 // settings is the shape of the file.
 type settings struct {
 	Gateway      string            `config:"gateway"`
@@ -99,6 +116,8 @@ type settings struct {
 	HTTP         httpSettings      `config:"http"`
 	Ingest       *config.Section   `config:"ingest"`
 	Stop         config.Duration   `config:"shutdown_timeout,min=1s,max=10m"`
+	Payloads     config.Named      `config:"payloads"`
+	Tables       config.Named      `config:"tables"`
 	Rules        []*config.Section `config:"rules"`
 	Devices      config.Named      `config:"devices"`
 	Destinations config.Named      `config:"destinations"`
@@ -138,6 +157,14 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	if root == nil {
 		return nil, l.errs.Err()
 	}
+	if err := l.read(root); err != nil {
+		return nil, err
+	}
+	return l.c, nil
+}
+
+// read checks the sections of a configuration.
+func (l *loader) read(root *config.Section) error {
 	l.root = root
 	set := settings{
 		Gateway: hostName(),
@@ -156,16 +183,14 @@ func load(paths []string, parts Parts, total config.Size) (*Config, error) {
 	l.c.HTTP.Listen = l.address("http.listen", set.HTTP.Listen)
 	l.ingest(set.Ingest)
 	l.streams(set.Streams)
-	l.rules(l.ruleSections(set.Rules))
+	sections := l.ruleSections(set.Rules)
+	l.rules(sections, rules.Options{Tables: l.tables(set.Tables), Codecs: l.payloads(set.Payloads)})
 	l.bound()
-	l.devices(set.Devices)
+	l.immediate(sections, l.devices(set.Devices))
 	for _, s := range set.Destinations {
 		l.destination(s)
 	}
-	if err := l.errs.Err(); err != nil {
-		return nil, err
-	}
-	return l.c, nil
+	return l.errs.Err()
 }
 
 func (l *loader) errorf(key, format string, args ...any) {
@@ -235,15 +260,17 @@ func (l *loader) stream(name string) *StreamConfig {
 	return &l.c.Streams[i]
 }
 
-// devices checks the settings of all devices with their drivers.
-func (l *loader) devices(sections config.Named) {
+// devices checks the settings of all devices with their drivers. It returns nil
+// if there are mistakes.
+func (l *loader) devices(sections config.Named) *devices.Set {
 	if len(sections) == 0 {
-		return
+		return new(devices.Set)
 	}
 	l.c.Devices = func() (*devices.Set, error) { return devices.Load(sections, l.parts.Drivers, l.parts.Buses) }
 	l.c.DeviceSettings = l.root.Child("devices").Fingerprint()
-	_, err := l.c.Devices()
+	set, err := l.c.Devices()
 	l.errs.Add(err)
+	return set
 }
 
 // unknownStream completes a message about a stream that does not exist.
@@ -273,7 +300,7 @@ func (l *loader) bound() {
 	for _, s := range l.c.Streams {
 		most := s.Max
 		if most == 0 {
-			most = 1 << 50 // a share of a disk of any size
+			most = storage.ShareOn32Bit
 		}
 		sum += min(most, 1<<50)
 	}

@@ -1,12 +1,16 @@
 package gateway
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"holdfast/devices"
 	"holdfast/gateway/config"
+	"holdfast/gateway/event"
 	"holdfast/rules"
+	"holdfast/rules/codec"
 )
 
 // ruleSections lists the rules of the configuration: those written inline and
@@ -27,7 +31,7 @@ func (l *loader) ruleSections(items []*config.Section) []*config.Section {
 			s, err := config.Load(path)
 			l.errs.Add(err)
 			if s != nil {
-				all = append(all, rulesOf(s)...)
+				all = append(all, rules.Sections(s)...)
 			}
 		}
 	}
@@ -52,31 +56,49 @@ func (l *loader) ruleFiles(item *config.Section, pattern string) []string {
 	return paths
 }
 
-// rulesOf lists the rules of a file, which holds a list of rules, a mapping
-// with that list as rules, or one rule.
-func rulesOf(s *config.Section) []*config.Section {
-	if list := s.Child("rules"); list != nil && len(s.Keys()) == 1 {
-		s = list
+// payloadSettings say in which format the payloads of topics are.
+func (l *loader) payloads(sections config.Named) (all []rules.TopicCodec) {
+	for _, s := range sections {
+		var name string
+		if err := s.Decode(&name); err != nil {
+			l.errs.Add(err)
+			continue
+		}
+		if err := event.CheckFilter(s.Name()); err != nil {
+			l.errs.Add(s.Errorf("", "%v", err))
+		}
+		c, known := codec.ByName(name)
+		if !known {
+			var names []string
+			for _, c := range codec.All() {
+				names = append(names, c.String())
+			}
+			hint := "; known are " + strings.Join(names, ", ")
+			if near := config.Nearest(name, names); near != "" {
+				hint = fmt.Sprintf(", did you mean %q?", near)
+			}
+			l.errs.Add(s.Errorf("", "%q is not a format of payloads%s", name, hint))
+			continue
+		}
+		all = append(all, rules.TopicCodec{Filter: s.Name(), Codec: c})
 	}
-	switch s.Kind() {
-	case config.Null:
-		return nil
-	case config.List:
-		return s.Items()
-	}
-	return []*config.Section{s}
+	return all
 }
 
 // rules compiles the rules, creates the streams that they write to, and checks
 // that they read from streams that exist.
-func (l *loader) rules(sections []*config.Section) {
+func (l *loader) rules(sections []*config.Section, o rules.Options) {
 	if len(sections) == 0 {
 		return
 	}
-	set, err := rules.Compile(sections)
+	o.Open = func(name string) bool {
+		s := l.stream(name)
+		return name == streamDead || s != nil && len(s.Topics) > 0
+	}
+	set, err := o.Compile(sections)
 	l.errs.Add(err)
 	for _, s := range sections {
-		if emit := s.Child("emit"); emit != nil {
+		for _, emit := range listOf(s.Child("emit")) {
 			l.outputStream(emit)
 		}
 	}
@@ -109,6 +131,9 @@ func (l *loader) outputStream(emit *config.Section) {
 func (l *loader) ruleSource(from *config.Section) {
 	name, filters := streamEvents, []*config.Section{from}
 	if from.Kind() == config.Mapping {
+		if from.Has("rule") || from.Has("every") || from.Has("cron") {
+			return
+		}
 		if named, ok := text(from.Child("stream")); ok {
 			name = named
 		}
@@ -124,15 +149,47 @@ func (l *loader) ruleSource(from *config.Section) {
 		if !ok {
 			continue
 		}
-		if len(stream.Topics) > 0 && !slices.ContainsFunc(stream.Topics, func(t string) bool { return overlap(t, filter) }) {
+		filter = rules.PlainFilter(filter)
+		if len(stream.Topics) > 0 && !slices.ContainsFunc(stream.Topics, func(t string) bool { return event.Overlap(t, filter) }) {
 			l.c.Warnings.Add(s.Errorf("", "nothing will match: the stream %s takes only %s", name, strings.Join(stream.Topics, ", ")))
 		}
 		for _, other := range l.c.Streams {
-			if name == streamEvents && slices.ContainsFunc(other.Topics, func(t string) bool { return covers(t, filter) }) {
+			if name == streamEvents && slices.ContainsFunc(other.Topics, func(t string) bool { return event.Covers(t, filter) }) {
 				l.c.Warnings.Add(s.Errorf("", "nothing will match: these topics go to the stream %s; read it with from: {stream: %s}", other.Name, other.Name))
 			}
 		}
 	}
+}
+
+// immediate checks that immediate rules read edges of inputs and command outputs.
+func (l *loader) immediate(sections []*config.Section, set *devices.Set) {
+	if l.c.Rules == nil || set == nil {
+		return // there are mistakes to be seen to first
+	}
+	edges, commands := set.EdgeTopics(), set.CommandTopics()
+	for i, r := range l.c.Rules.Rules() {
+		s := sections[i]
+		if !r.Immediate {
+			continue
+		}
+		for _, filter := range r.Filters {
+			if !slices.ContainsFunc(edges, func(topic string) bool { return event.Match(filter, topic) }) {
+				l.errs.Add(s.Errorf("from", "an immediate rule acts on edges of inputs, and none has a topic that %s matches; there are: %s", filter, listed(edges)))
+			}
+		}
+		if !slices.ContainsFunc(r.Topics, func(filter string) bool {
+			return slices.ContainsFunc(commands, func(topic string) bool { return event.Match(filter, topic) })
+		}) {
+			l.errs.Add(s.Errorf("immediate", "no output of this rule commands a device, so there is nothing to do at once; the topics of commands are: %s", listed(commands)))
+		}
+	}
+}
+
+func listed(all []string) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	return strings.Join(all, ", ")
 }
 
 func listOf(s *config.Section) []*config.Section {
@@ -151,36 +208,4 @@ func text(s *config.Section) (string, bool) {
 		return "", false
 	}
 	return t, true
-}
-
-// overlap reports whether a topic exists that both filters match.
-func overlap(a, b string) bool {
-	return walkFilters(strings.Split(a, "/"), strings.Split(b, "/"), func(x, y string) bool {
-		return x == "+" || y == "+" || x == y
-	}, true)
-}
-
-// covers reports whether a matches every topic that b matches.
-func covers(a, b string) bool {
-	return walkFilters(strings.Split(a, "/"), strings.Split(b, "/"), func(x, y string) bool {
-		return y != "#" && (x == "+" || x == y)
-	}, false)
-}
-
-// walkFilters compares two filters level by level; # ends it: that of a
-// always, that of b if either is set.
-func walkFilters(a, b []string, same func(x, y string) bool, either bool) bool {
-	for len(a) > 0 && len(b) > 0 && a[0] != "#" && (!either || b[0] != "#") {
-		if !same(a[0], b[0]) {
-			return false
-		}
-		a, b = a[1:], b[1:]
-	}
-	switch {
-	case len(a) > 0 && a[0] == "#":
-		return true
-	case either && len(b) > 0 && b[0] == "#":
-		return true
-	}
-	return len(a) == 0 && len(b) == 0
 }

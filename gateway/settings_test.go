@@ -374,41 +374,31 @@ func TestTheReferenceShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\ningest: {}\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}}\n" +
+	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\ningest: {}\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}, local: {}}\n" +
 		"destinations: {archive: {type: file, path: x}, cloud: {type: http, url: x}}\n"})
 	defaults, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reference.MQTT.Users, reference.Ingest.Tokens = "", nil // examples
+	reference.MQTT.Users, reference.Ingest.Tokens, reference.Tables = "", nil, nil // examples
 	if diff := cmp.Diff(defaults, reference, cmpopts.IgnoreFields(Config{}, "Rules", "Store", "Warnings", "Parts"),
 		cmpopts.IgnoreFields(DestinationConfig{}, "New", "Settings")); diff != "" {
 		t.Errorf("(-defaults +reference)\n%s", diff)
 	}
 }
 
-func TestFilterRelations(t *testing.T) {
-	for _, test := range []struct {
-		a, b             string
-		overlap, aCovers bool
-	}{
-		{"#", "a/b", true, true},
-		{"a/#", "a", true, true},
-		{"a/#", "a/#", true, true},
-		{"a/+", "a/#", true, false},
-		{"a/+", "a/b", true, true},
-		{"a/b", "a/+", true, false},
-		{"+/x", "a/+", true, false},
-		{"+/x", "a/y", false, false},
-		{"a", "a/b", false, false},
-		{"a/b", "a", false, false},
-		{"a/b/#", "a/#", true, false},
+func TestTheStoreIsFoundInSpiteOfMistakesElsewhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "holdfast.yaml")
+	for text, want := range map[string]string{
+		"store: {path: /var/lib/x}\nrules: [{name: a, frm: b}]\nmqtt: 7\n": "/var/lib/x",
+		"store: {path: here}\nnothing: true\n":                             filepath.Join(filepath.Dir(path), "here"),
+		"store: [\n":                                                       "",
 	} {
-		if got := overlap(test.a, test.b); got != test.overlap || overlap(test.b, test.a) != got {
-			t.Errorf("overlap of %s and %s: got %v", test.a, test.b, got)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
-		if got := covers(test.a, test.b); got != test.aCovers {
-			t.Errorf("%s covers %s: got %v", test.a, test.b, got)
+		if got := StorePath([]string{path}); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
 	}
 }

@@ -75,10 +75,13 @@ func (g *Gateway) Status() ops.Status {
 		stats := cfg.Rules.Stats()
 		for i, r := range cfg.Rules.Rules() {
 			c := stats[i]
-			rs := ops.RuleStatus{Name: r.Name, Stream: r.Stream, Matched: c.Matched, Passed: c.Passed, Failed: c.Failed, Late: c.Late, Emitted: c.Emitted}
-			if p := g.processors[r.Stream]; p != nil {
+			rs := ops.RuleStatus{Name: r.Name, Stream: r.Root, Disabled: c.Disabled, Matched: c.Matched, Passed: c.Passed, Failed: c.Failed, Late: c.Late, Emitted: c.Emitted}
+			if p := g.processors[r.Root]; p != nil {
 				at := p.position.Load()
-				rs.Processor = ops.ProcessorStatus{Offset: at - 1, Lag: next[r.Stream] - min(at, next[r.Stream])}
+				rs.Processor = ops.ProcessorStatus{Offset: at - 1, Lag: next[r.Root] - min(at, next[r.Root])}
+			}
+			if rs.Disabled {
+				st.Degrade(fmt.Sprintf("the rule %s is disabled; see holdfast rules list", r.Name))
 			}
 			st.Rules = append(st.Rules, rs)
 		}

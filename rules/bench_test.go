@@ -71,6 +71,69 @@ func BenchmarkFilters100(b *testing.B) {
 	run(b, engine(b, y.String()), events(512, "plant/7/temp", payload120))
 }
 
+// BenchmarkTopics1000 is a thousand rules, of which each event concerns one by
+// its topic, beside three rules of the same kind that share the same events.
+func BenchmarkTopics1000(b *testing.B) {
+	for _, rules := range []int{3, 1000} {
+		b.Run(fmt.Sprintf("rules=%d", rules), func(b *testing.B) {
+			var y strings.Builder
+			for i := range rules {
+				fmt.Fprintf(&y, "- {name: r%d, from: plant/%d/+/temp, where: 'temperature > 80 && unit == \"C\"', emit: {stream: alerts, topic: a}}\n", i, i)
+			}
+			evs := events(1000, "", payload120)
+			for i := range evs {
+				evs[i].Topic = fmt.Sprintf("plant/%d/%d/temp", i%rules, i)
+			}
+			run(b, engine(b, y.String()), evs)
+		})
+	}
+	// More topics than the engine remembers: the index is asked each time.
+	b.Run("topics=100000", func(b *testing.B) {
+		var y strings.Builder
+		for i := range 1000 {
+			fmt.Fprintf(&y, "- {name: r%d, from: plant/+/%d, where: temperature > 80, emit: {stream: alerts, topic: a}}\n", i, i)
+		}
+		evs := events(100000, "", payload120)
+		for i := range evs {
+			evs[i].Topic = fmt.Sprintf("plant/%d/%d", i, i%1000)
+		}
+		run(b, engine(b, y.String()), evs)
+	})
+}
+
+// BenchmarkFunctions is one rule whose condition remembers, for so many keys.
+func BenchmarkFunctions(b *testing.B) {
+	for _, tt := range []struct{ name, rule string }{
+		{"rising", `where: rising(temperature > 80), emit: {stream: alerts}`},
+		{"five", `where: 'rising(temperature > 80) || hysteresis(temperature, 90, 80) || change(humidity) > 5 || throttle(temperature > 90, "10s") || debounce(unit, "1s") == "F"', emit: {stream: alerts}`},
+		{"for", `where: temperature > 80, for: 10s, emit: {stream: alerts}`},
+		{"set", `set: {f: temperature * 9 / 5 + 32}, drop: [status], where: f > 200, emit: {stream: alerts}`},
+		{"lookup", `where: 'temperature > (lookup("machines", line, "limit") ?? 80)', emit: {stream: alerts}`},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			t := table(b, "machines", "m.csv", machines)
+			set, err := Options{Tables: []*Table{t}}.Compile(mustSections(b, "- {name: r, from: 'plant/{line}/temp', "+tt.rule+"}\n"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			evs := events(1000, "", payload120)
+			for i := range evs {
+				evs[i].Topic = fmt.Sprintf("plant/%d/temp", i)
+			}
+			run(b, set.Engine(EventsStream), evs)
+		})
+	}
+}
+
+// BenchmarkCascade is an event that passes three rules.
+func BenchmarkCascade(b *testing.B) {
+	run(b, engine(b, `
+- {name: a, from: plant/+/temp, where: temperature > 70, emit: {stream: one, topic: a}}
+- {name: b, from: {rule: a}, where: temperature > 71, emit: {stream: two, topic: b, fields: {t: temperature}}}
+- {name: c, from: {stream: two}, emit: {stream: three, topic: c}}
+`), events(512, "plant/7/temp", payload120))
+}
+
 // BenchmarkWindow is five aggregates for each of so many keys.
 func BenchmarkWindow(b *testing.B) {
 	for _, keys := range []int{10, 10000} {
@@ -108,6 +171,7 @@ func events(n int, topic, payload string) []event.Event {
 // run steps over the events again and again, 10 µs apart.
 func run(b *testing.B, e *Engine, evs []event.Event) {
 	b.ReportAllocs()
+	b.ResetTimer()
 	var res Result
 	offset := uint64(0)
 	for n := 0; n < b.N; {

@@ -3,6 +3,7 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"holdfast/gateway/config"
@@ -10,37 +11,53 @@ import (
 	"holdfast/rules/window"
 )
 
-// emission makes events of what passes a rule.
+// emission makes events of what passes a rule: one of its outputs.
 type emission struct {
+	what     string // emit, or emit[1]
+	pos      config.Pos
+	stream   string
+	where    *program // nil: always
 	topic    template
 	qos      uint8
 	retain   bool
 	names    [][]byte   // keys of the payload
-	programs []*program // their values; none to pass the payload on
+	programs []*program // their values
+	payload  *program   // instead of an object
+	bare     bool       // the payload is passed on, or the record of the pane
 }
 
 // template is a topic with placeholders.
 type template struct {
 	parts   []string
-	between []byte // what stands behind each part but the last: t, c or k
+	between []hole // what stands behind each part but the last
+	text    string
+}
+
+// hole is a placeholder of a template.
+type hole struct {
+	sort    byte   // t, c or k; 0 for a named level
+	capture string // the name
 }
 
 var placeholders = []string{"{topic}", "{client}", "{key}", "{rule}"}
 
-// emission compiles emit, except for the programs of its fields.
-func (c *ruleCompiler) emission() emission {
-	sp := c.sp
-	e := emission{qos: sp.Emit.QoS, retain: sp.Emit.Retain}
+// emission compiles an output, except for its programs.
+func (c *ruleCompiler) emission(o *outputSpec) emission {
+	e := emission{what: o.what, pos: o.section.Errorf("topic", "").Pos, stream: o.Stream, qos: o.QoS, retain: o.Retain, bare: o.bare()}
 	var names []string
-	for _, f := range sp.fields {
+	for _, f := range o.fields {
 		names = append(names, f.name)
 	}
 	e.names = fieldNames(names)
-	source := sp.Emit.Topic
+	source := o.Topic
 	if source.IsZero() {
-		if sp.Window != nil {
-			if sp.section.Has("emit") {
-				c.errs = append(c.errs, sp.section.Errorf("emit", "emit needs a topic: the events of a window may have had many"))
+		if c.sp.Window != nil || c.sp.source.text != "" {
+			if o.section.Kind() == config.Mapping {
+				reason := "the events of a window may have had many"
+				if c.sp.Window == nil {
+					reason = "a timer has none"
+				}
+				c.errs = append(c.errs, o.section.Errorf("", "emit needs a topic: %s", reason))
 			}
 			return e
 		}
@@ -59,14 +76,24 @@ func (c *ruleCompiler) paneFields() [][]byte {
 	if !c.sp.Key.IsZero() {
 		names = append(names, "key")
 	}
-	return fieldNames(append(names, "start", "end"))
+	return fieldNames(append(names, "start", "end", "early", "expired"))
 }
 
 func (c *ruleCompiler) template(source config.Expr) template {
 	var t template
 	part, sample := "", ""
+	captures := c.sp.source.captures()
+	known := slices.Clone(placeholders)
+	for _, name := range captures {
+		known = append(known, "{"+name+"}")
+	}
 	fail := func(offset, width int, format string, args ...any) {
 		c.errs = append(c.errs, source.At(offset, width, format, args...))
+	}
+	put := func(h hole) {
+		t.parts, t.between = append(t.parts, part), append(t.between, h)
+		sample += part + "x"
+		part = ""
 	}
 	for rest := source.Text; rest != ""; {
 		offset := len(source.Text) - len(rest)
@@ -78,26 +105,30 @@ func (c *ruleCompiler) template(source config.Expr) template {
 		part, rest, offset = part+rest[:i], rest[i:], offset+i
 		end := strings.IndexByte(rest, '}')
 		if rest[0] == '}' || end < 0 {
-			fail(offset, 1, "this brace is not part of a placeholder; known are %s", strings.Join(placeholders, ", "))
+			fail(offset, 1, "this brace is not part of a placeholder; known are %s", strings.Join(known, ", "))
 			return t
 		}
 		word := rest[:end+1]
+		name := word[1:end]
+		capture := slices.Contains(captures, name)
 		switch {
 		case word == "{rule}":
 			part += c.sp.Name
 		case word == "{key}" && c.sp.Key.IsZero():
 			fail(offset, len(word), "{key} needs the rule to have a key")
-		case (word == "{topic}" || word == "{client}") && c.sp.Window != nil:
+		case (word == "{topic}" || word == "{client}" || capture) && c.sp.Window != nil:
 			fail(offset, len(word), "a window has no single %s: its events may have had many; use {key}", word)
+		case (word == "{topic}" || word == "{client}") && c.sp.source.text != "":
+			fail(offset, len(word), "a timer has no %s", word)
 		case word == "{topic}" || word == "{client}" || word == "{key}":
-			t.parts, t.between = append(t.parts, part), append(t.between, word[1])
-			sample += part + "x"
-			part = ""
+			put(hole{sort: word[1]})
+		case capture:
+			put(hole{capture: name})
 		case offset > 0 && source.Text[offset-1] == '$':
-			fail(offset-1, len(word)+1, "${…} is not replaced here; known are %s", strings.Join(placeholders, ", "))
+			fail(offset-1, len(word)+1, "${…} is not replaced here; known are %s", strings.Join(known, ", "))
 		default:
 			fail(offset, len(word), "the placeholder %s is not known%s; known are %s", word,
-				didYouMean(word, placeholders), strings.Join(placeholders, ", "))
+				didYouMean(word, known), strings.Join(known, ", "))
 		}
 		rest = rest[end+1:]
 	}
@@ -113,63 +144,102 @@ func (c *ruleCompiler) template(source config.Expr) template {
 
 var errReserved = errors.New("topics that begin with $ are reserved for the broker itself")
 
+// passesOn reports whether the template is just {topic}.
+func (t *template) passesOn() bool {
+	return len(t.between) == 1 && t.between[0].sort == 't' && t.parts[0] == "" && t.parts[1] == ""
+}
+
 // fill puts the topic together.
-func (t *template) fill(topic, client, key string) (string, error) {
-	if len(t.between) == 0 {
+func (t *template) fill(r *rule, topic, client, key string) (string, error) {
+	switch {
+	case len(t.between) == 0:
 		return t.parts[0], nil
-	}
-	if len(t.between) == 1 && t.between[0] == 't' && t.parts[0] == "" && t.parts[1] == "" {
+	case t.passesOn():
 		return topic, nil
 	}
-	var b strings.Builder
+	b := make([]byte, 0, 64)
 	for i, part := range t.parts {
-		b.WriteString(part)
+		b = append(b, part...)
 		if i == len(t.between) {
 			break
 		}
-		switch t.between[i] {
+		switch h := t.between[i]; h.sort {
 		case 't':
-			b.WriteString(topic)
+			b = append(b, topic...)
 		case 'c':
-			b.WriteString(client)
+			b = append(b, client...)
 		case 'k':
-			b.WriteString(key)
+			b = append(b, key...)
+		default:
+			level, err := r.capture(h.capture)
+			if err != nil {
+				return "", err
+			}
+			b = append(b, level...)
 		}
 	}
-	s := b.String()
+	s := string(b)
 	if err := event.CheckTopic(s); err != nil {
-		return "", fmt.Errorf("emit.topic: %w", err)
+		return "", err
 	}
 	if s[0] == '$' {
-		return "", fmt.Errorf("emit.topic: %q: %w", s, errReserved)
+		return "", fmt.Errorf("%q: %w", s, errReserved)
 	}
 	return s, nil
 }
 
-// payload builds the JSON object of the fields.
-func (e *emission) payload(f *frame) ([]byte, error) {
+// object builds the JSON object of the fields.
+func (e *emission) object() ([]byte, error) {
 	b := make([]byte, 0, 64+16*len(e.programs))
 	for i, p := range e.programs {
 		b = append(b, e.names[i]...)
-		v, err := p.run()
-		if err != nil {
+		var err error
+		if b, err = p.appendTo(b); err != nil {
 			return nil, err
-		}
-		if p.slot != nil {
-			b = appendRaw(b, p.slot.raw) // as it was written
-			continue
-		}
-		if b, err = appendJSON(b, v); err != nil {
-			return nil, p.wrap(err)
 		}
 	}
 	return append(b, '}'), nil
 }
 
-// event makes the output for the event at hand.
-func (r *rule) event() (event.Event, error) {
-	in, f := r.frame.ev, r.frame
-	out := event.Event{Source: "rule", Client: r.Name, Key: in.Key, QoS: r.emit.qos, Retain: r.emit.retain, Trace: in.Trace}
+// appendTo appends the value of the program as JSON: of a field as it was
+// written.
+func (p *program) appendTo(b []byte) ([]byte, error) {
+	v, err := p.run()
+	if err != nil {
+		return b, err
+	}
+	if p.slot != nil && p.slot.Raw != "" {
+		return appendRaw(b, p.slot.Raw), nil
+	}
+	if b, err = appendJSON(b, v); err != nil {
+		return b, p.wrap(err)
+	}
+	return b, nil
+}
+
+// content builds the payload that the output makes.
+func (e *emission) content() (payload []byte, contentType string, err error) {
+	if e.payload == nil {
+		payload, err = e.object()
+		return payload, jsonType, err
+	}
+	v, err := e.payload.run()
+	if err != nil {
+		return nil, "", err
+	}
+	if s, ok := v.(string); ok {
+		return []byte(s), "text/plain", nil
+	}
+	payload, err = e.payload.appendTo(nil)
+	return payload, jsonType, err
+}
+
+const jsonType = "application/json"
+
+// event makes an output for the event at hand.
+func (r *rule) event(o *emission) (event.Event, error) {
+	f, in := r.frame, r.frame.ev
+	out := event.Event{Source: "rule", Client: r.Name, Key: in.Key, QoS: o.qos, Retain: o.retain, Trace: in.Trace}
 	var err error
 	if out.Time, err = r.happened(); err != nil {
 		return out, err
@@ -179,45 +249,59 @@ func (r *rule) event() (event.Event, error) {
 			return out, err
 		}
 	}
-	if out.Topic, err = r.emit.topic.fill(in.Topic, in.Client, out.Key); err != nil {
-		return out, err
+	if out.Topic, err = o.topic.fill(r, in.Topic, in.Client, out.Key); err != nil {
+		return out, &evalError{o.what + ".topic", o.pos, err}
 	}
-	if r.emit.programs == nil {
-		out.Payload, out.ContentType, out.Properties = in.Payload, in.ContentType, in.Properties
-	} else {
-		out.ContentType = "application/json"
-		if out.Payload, err = r.emit.payload(f); err != nil {
-			return out, err
-		}
+	switch {
+	case !o.bare:
+		out.Payload, out.ContentType, err = o.content()
+	case r.transform != nil:
+		out.Payload, err = r.transform.apply(r)
+		out.ContentType, out.Properties = jsonType, in.Properties
+	case r.timer != nil:
+		out.Payload, out.ContentType = append(appendTime([]byte(`{"time":`), in.Time.Std()), '}'), jsonType
+	default:
+		out.Payload, out.ContentType, out.Properties = in.Payload, f.contentType(), in.Properties
 	}
-	out.Cause = &event.ID{Epoch: in.Epoch, Stream: r.Stream, Offset: in.Offset}
-	return out, nil
+	if r.timer == nil {
+		out.Cause = r.cause()
+	}
+	return out, err
 }
 
-// pane makes the output for the frame's pane. On an error the event holds all
+// cause names the event of the log that the event at hand comes from.
+func (r *rule) cause() *event.ID {
+	in := r.frame.ev
+	if in.Offset == 0 && in.Cause != nil {
+		return in.Cause // it was emitted in this step
+	}
+	return &event.ID{Epoch: in.Epoch, Stream: r.Root, Offset: in.Offset}
+}
+
+// pane makes an output for the frame's pane. On an error the event holds all
 // that is known of the pane, as its record.
-func (r *rule) pane() (event.Event, error) {
+func (r *rule) pane(o *emission) (event.Event, error) {
 	p := r.frame.pane
 	out := event.Event{Source: "rule", Client: r.Name, Key: p.Key, Time: p.End,
-		QoS: r.emit.qos, Retain: r.emit.retain, ContentType: "application/json",
-		Cause: &event.ID{Epoch: p.Epoch, Stream: r.Stream, Offset: p.Offset}}
+		QoS: o.qos, Retain: o.retain, ContentType: jsonType,
+		Cause: &event.ID{Epoch: p.Epoch, Stream: r.Root, Offset: p.Offset}}
 	var err error
-	if out.Topic, err = r.emit.topic.fill("", "", p.Key); err == nil {
-		if r.emit.programs == nil {
-			out.Payload, err = r.record(p)
-		} else {
-			out.Payload, err = r.emit.payload(r.frame)
-		}
+	if out.Topic, err = o.topic.fill(r, "", "", p.Key); err != nil {
+		err = &evalError{o.what + ".topic", o.pos, err}
+	} else if o.bare {
+		out.Payload, err = r.record(p)
+	} else {
+		out.Payload, out.ContentType, err = o.content()
 	}
 	if err != nil {
-		out.Topic = r.Name
+		out.Topic, out.ContentType = r.Name, jsonType
 		out.Payload, _ = r.record(p)
 	}
 	return out, err
 }
 
 // record is the payload of a pane unless the rule names fields: all aggregates,
-// the key if there is one, start and end.
+// the key if there is one, start and end, and early or expired if it is so.
 func (r *rule) record(p *window.Pane) (b []byte, err error) {
 	names := r.win.names
 	b = make([]byte, 0, 96+24*len(names))
@@ -236,5 +320,11 @@ func (r *rule) record(p *window.Pane) (b []byte, err error) {
 	}
 	b = appendTime(append(b, names[i]...), p.Start.Std())
 	b = appendTime(append(b, names[i+1]...), p.End.Std())
+	if p.Early {
+		b = append(append(b, names[i+2]...), "true"...)
+	}
+	if p.Expired {
+		b = append(append(b, names[i+3]...), "true"...)
+	}
 	return append(b, '}'), err
 }

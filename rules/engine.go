@@ -1,33 +1,56 @@
 package rules
 
 import (
-	"errors"
-	"strings"
+	"math"
+	"slices"
 
 	"holdfast/gateway/event"
 	"holdfast/rules/window"
 )
 
 // maxTopics bounds the memory of which rules a topic concerns.
-const maxTopics = 4096
+const maxTopics = 16384
 
-// Engine runs the rules of one stream. It is used by one goroutine at a time.
+// never is a time that does not come.
+const never = event.Time(math.MaxInt64)
+
+// Engine runs the rules of one stream, and those that read what these emit. It
+// is used by one goroutine at a time.
 type Engine struct {
 	stream string
-	rules  []*rule
+	rules  []*rule // by depth, then as in the file
 	frame  *frame
+	codecs []TopicCodec
 	offset uint64 // of the last event stepped over
 
-	topics map[string]*match
-	groups map[string]*match // by the set of rules
-	panes  []window.Pane     // scratch
-}
+	index     index
+	listening index
+	listeners []*listener
+	topics    map[string]*match
+	groups    map[string]*match // by the set of rules
+	hits      []hit             // scratch
+	name      []byte            // scratch
+	panes     []window.Pane     // scratch
 
-// match is what some topics have in common: the rules to evaluate and the
-// payload fields that these name.
-type match struct {
-	rules []*rule
-	plan  *want
+	waiting  []int   // rules that have events of other rules to read, sorted
+	counting []*rule // that have counted something the set does not have yet
+
+	timed   bool // durations matter
+	steady  steady
+	windows []*rule // with a window
+	holders []*rule // with for
+	timers  []*rule
+	// Wall times: the next one of a timer, and one before which the clock has
+	// been set back so far that timers begin anew.
+	timerDue, timerBack event.Time
+	holdDue             event.Time // steady time; may be too early
+
+	// Meter returns the time that has passed, in nanoseconds, for measuring
+	// what rules cost. It does not influence results. nil: nothing is measured.
+	Meter     func() int64
+	sample    uint
+	measuring bool // the event at hand is a sample
+	costly    bool // a rule may take longer than its budget
 }
 
 // Result collects what steps and ticks bring about. Outputs and failures are
@@ -57,31 +80,34 @@ type Output struct {
 	N      int // counts the outputs of the rule at the offset, from 0
 }
 
-// Failure is an event that a rule could not evaluate, or a pane that it could
-// not emit; Event then is the pane with all its aggregates as payload.
-type Failure struct {
-	Rule  string
-	Event event.Event
-	Err   error
-}
-
 // Step evaluates events, which are in the order of their offsets, and appends
-// what comes of them to res. Outputs share the payload of the events where
+// what comes of them to res. A payload with several readings ([codec.Series]) is
+// evaluated as if each of them were an event of its own. Outputs share the payload of the events where
 // rules pass it on.
 func (e *Engine) Step(events []event.Event, res *Result) {
 	for i := range events {
 		ev := &events[i]
+		if e.timed {
+			e.pass(ev, res)
+		}
 		m := e.topics[ev.Topic]
 		if m == nil {
 			m = e.match(ev.Topic)
 		}
-		if len(m.rules) == 0 {
+		if len(m.rules) == 0 && len(m.listeners) == 0 {
 			continue
 		}
 		e.offset = ev.Offset
-		e.frame.begin(ev, m.plan)
-		for _, r := range m.rules {
-			e.evaluate(r, ev, res)
+		e.frame.begin(ev, m.plan, m.codec)
+		readings := e.frame.readings()
+		if len(readings) == 0 {
+			e.take(ev, m, res)
+			continue
+		}
+		part := *ev
+		for _, part.Payload = range readings {
+			e.frame.begin(&part, m.plan, m.codec)
+			e.take(&part, m, res)
 		}
 	}
 	if n := len(events); n > 0 {
@@ -90,224 +116,275 @@ func (e *Engine) Step(events []event.Event, res *Result) {
 	}
 }
 
-func (e *Engine) evaluate(r *rule, ev *event.Event, res *Result) {
-	r.counted.Matched++
-	if r.where != nil {
-		pass, err := r.where.truth()
-		if err != nil {
-			r.fail(res, ev, err)
-			return
+// take evaluates the event, or one reading of it, that the frame looks at.
+func (e *Engine) take(ev *event.Event, m *match, res *Result) {
+	for _, l := range m.listeners {
+		l.hear(e.frame)
+	}
+	e.sample++
+	e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
+	for _, c := range m.rules {
+		e.run(c.rule, c.filter, ev, res)
+	}
+	if len(e.waiting) > 0 {
+		e.cascade(ev.Received, res)
+	}
+}
+
+// pass lets the time pass until an event: what `for` waits for and timers come
+// first.
+func (e *Engine) pass(ev *event.Event, res *Result) {
+	e.steady.observe(ev.Received, ev.Mono, ev.Boot)
+	if e.steady.now < e.holdDue && ev.Received < e.timerDue && ev.Received >= e.timerBack {
+		return
+	}
+	e.offset = ev.Offset
+	e.elapse(ev.Received, res)
+}
+
+// elapse releases and triggers what is due.
+func (e *Engine) elapse(now event.Time, res *Result) (changed bool) {
+	e.holdDue = never
+	for _, r := range e.holders {
+		if !r.off && e.release(r, e.steady.now, res) {
+			changed = true
 		}
-		if !pass {
-			return
+	}
+	if e.trigger(now, res) {
+		changed = true
+	}
+	if len(e.waiting) > 0 {
+		e.cascade(now, res)
+	}
+	e.remindHolds()
+	return changed
+}
+
+func (e *Engine) remindHolds() {
+	e.holdDue = never
+	for _, r := range e.holders {
+		if len(r.holds.waiting) > 0 && !r.off {
+			e.holdDue = min(e.holdDue, r.holds.waiting[0].hold.due)
 		}
 	}
-	r.counted.Passed++
-	if r.win != nil {
-		e.aggregate(r, ev, res)
-		return
-	}
-	out, err := r.event()
-	if err != nil {
-		r.fail(res, ev, err)
-		return
-	}
-	e.emit(r, out, res)
 }
 
-// emit appends an output.
-func (e *Engine) emit(r *rule, out event.Event, res *Result) {
-	if r.last != e.offset {
-		r.last, r.next = e.offset, 0
-	}
-	res.Outputs = append(res.Outputs, Output{Rule: r.Name, Stream: r.Output, Event: out, Offset: e.offset, N: r.next})
-	r.next++
-	r.counted.Emitted++
-}
-
-// aggregate puts the event into the rule's window.
-func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
-	w := r.win
-	row := window.Row{Offset: ev.Offset, Epoch: ev.Epoch, Values: w.row}
-	var err error
-	if row.Time, err = r.rowTime(ev); err == nil && r.key != nil {
-		row.Key, err = r.key.text()
-	}
-	for i := 0; err == nil && i < len(w.inputs); i++ {
-		w.row[i], err = w.inputs[i].value()
-	}
-	if err != nil {
-		r.fail(res, ev, err)
+// run evaluates a rule, and measures what that costs now and then.
+func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
+	if !e.measuring {
+		e.evaluate(r, filter, ev, res)
 		return
 	}
-
-	received := min(max(ev.Received, 0), window.MaxTime-1)
-	t, watermark, restart := w.mark.Observe(row.Time, received)
-	row.Time = t
-	panes := e.panes[:0]
-	if restart {
-		panes = w.window.Flush(panes)
-	}
-	panes = w.window.Advance(panes, watermark)
-	panes, err = w.window.Add(panes, row)
-	e.close(r, panes, res)
-	switch {
-	case errors.Is(err, window.ErrLate):
-		r.counted.Late++
-	case err != nil:
-		r.fail(res, ev, err)
-	}
+	from := e.Meter()
+	e.evaluate(r, filter, ev, res)
+	r.cost.add(e.Meter()-from, r.budget)
+	e.costly = e.costly || r.expensive()
 }
 
-// rowTime is the time by which the rule's window takes the event.
-func (r *rule) rowTime(ev *event.Event) (event.Time, error) {
-	t := ev.Received
-	if r.clock != nil {
+// evaluate runs a rule on the event that the frame looks at.
+func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
+	if r.off || r.disabled != nil && r.disabled.Load() {
+		return
+	}
+	e.tally(r).Matched++
+	r.filter = filter
+	var t event.Time
+	if r.memory != nil {
 		var err error
-		if t, err = r.happened(); err != nil {
+		if t, err = e.enter(r, ev); err != nil {
+			e.fail(r, res, ev, err)
+			return
+		}
+		r.memory.run(selected, t)
+	}
+	pass := true
+	if r.where != nil {
+		var err error
+		if pass, err = r.where.truth(); err != nil {
+			e.fail(r, res, ev, err)
+			return
+		}
+	}
+	if pass {
+		r.counted.Passed++
+		if r.memory != nil {
+			r.memory.run(passed, t)
+		}
+	}
+	switch {
+	case r.holds != nil:
+		e.hold(r, pass, t, res)
+		if w := r.holds.waiting; len(w) > 0 {
+			e.holdDue = min(e.holdDue, w[0].hold.due)
+		}
+	case !pass:
+	case r.win != nil:
+		e.aggregate(r, ev, res)
+	default:
+		outputs, err := r.outputs()
+		if err != nil {
+			e.fail(r, res, ev, err)
+			return
+		}
+		e.emit(r, outputs, res)
+	}
+}
+
+// enter turns the memory of a rule to the key of an event: that of the rule,
+// else the topic. It returns the time by which functions go: that which the
+// rule takes from the payload, else the steady time.
+func (e *Engine) enter(r *rule, ev *event.Event) (t event.Time, err error) {
+	t = e.steady.now
+	if r.clock != nil {
+		if t, err = r.rowTime(ev); err != nil {
 			return 0, err
 		}
 	}
-	if t < 0 || t >= window.MaxTime {
-		return 0, window.ErrTime
+	key := ev.Topic
+	if r.key != nil {
+		if key, err = r.key.text(); err != nil {
+			return 0, err
+		}
 	}
-	return t, nil
+	return t, r.memory.enter(key, e.steady.now)
 }
 
-func (in *input) value() (window.Value, error) {
-	if in.numeric {
-		n, err := in.program.number()
-		return window.Num(n), err
-	}
-	v, err := in.program.run()
-	if err != nil {
-		return window.Value{}, err
-	}
-	value, ok := toValue(v)
-	if !ok {
-		return value, in.program.errorf("the value is %s, which cannot be kept; use a number, text or true or false", describe(v))
-	}
-	return value, nil
-}
-
-// close emits the panes that the rule's window has closed.
-func (e *Engine) close(r *rule, panes []window.Pane, res *Result) {
-	for i := range panes {
-		e.frame.pane = &panes[i]
-		if r.having != nil {
-			pass, err := r.having.truth()
-			if err != nil {
-				out, _ := r.pane()
-				r.fail(res, &out, err)
-				continue
-			}
-			if !pass {
+// outputs makes what the rule emits for the event at hand. The result is valid
+// until the next call.
+func (r *rule) outputs() ([]output, error) {
+	r.made = r.made[:0]
+	for i := range r.emits {
+		o := &r.emits[i]
+		if o.where != nil {
+			if pass, err := o.where.truth(); err != nil {
+				return nil, err
+			} else if !pass {
 				continue
 			}
 		}
-		out, err := r.pane()
+		ev, err := r.event(o)
 		if err != nil {
-			r.fail(res, &out, err)
-			continue
+			return nil, err
 		}
-		e.emit(r, out, res)
+		r.made = append(r.made, output{o.stream, ev})
 	}
-	e.frame.pane = nil
-	clear(panes)
-	e.panes = panes[:0]
+	return r.made, nil
 }
 
-// Tick closes windows whose time has come although no event says so. It
-// reports whether it changed anything: only such ticks need to be logged, and
-// given again in a second run at the same place between the events, for that
-// to come out the same.
+// emit appends outputs and hands them to the rules that read them.
+func (e *Engine) emit(r *rule, outputs []output, res *Result) {
+	if r.last != e.offset {
+		r.last, r.next = e.offset, 0
+	}
+	e.tally(r).Emitted += uint64(len(outputs))
+	for i := range outputs {
+		res.Outputs = append(res.Outputs, Output{Rule: r.Name, Stream: outputs[i].stream, Event: outputs[i].event, Offset: e.offset, N: r.next})
+		r.next++
+		for _, to := range r.readers {
+			e.hand(to, &outputs[i])
+		}
+	}
+}
+
+// reader is a rule that reads what another one emits.
+type reader struct {
+	rule   int
+	stream string // only outputs to it; empty: all
+}
+
+// hand gives an output to a rule that reads it, for cascade.
+func (e *Engine) hand(to reader, o *output) {
+	r := e.rules[to.rule]
+	if r.off || to.stream != "" && to.stream != o.stream {
+		return
+	}
+	filter := slices.IndexFunc(r.Filters, func(f string) bool { return event.Match(f, o.event.Topic) })
+	if filter < 0 {
+		return
+	}
+	r.inbox = append(r.inbox, incoming{o.event, filter})
+	if i, there := slices.BinarySearch(e.waiting, to.rule); !there {
+		e.waiting = slices.Insert(e.waiting, i, to.rule)
+	}
+}
+
+// incoming is an event of another rule.
+type incoming struct {
+	event  event.Event
+	filter int
+}
+
+// cascade runs the rules that read other rules. They come behind all that they
+// read, so that one pass is enough.
+func (e *Engine) cascade(received event.Time, res *Result) {
+	for len(e.waiting) > 0 {
+		r := e.rules[e.waiting[0]]
+		e.waiting = slices.Delete(e.waiting, 0, 1)
+		for i := range r.inbox {
+			in := &r.inbox[i]
+			in.event.Received = received
+			e.frame.begin(&in.event, r.plan, nil)
+			e.run(r, in.filter, &in.event, res)
+		}
+		clear(r.inbox)
+		r.inbox = r.inbox[:0]
+	}
+}
+
+// Tick lets the time pass until now although no event says so: windows close,
+// what `for` waits for comes about, and timers trigger. It reports whether it
+// changed anything: only such ticks need to be logged, and given again in a
+// second run at the same place between the events, for that to come out the
+// same. It is [Engine.Apply] of an input that has only a time.
 func (e *Engine) Tick(now event.Time, res *Result) (changed bool) {
-	for _, r := range e.rules {
-		if r.win == nil {
-			continue
+	return e.tick(Input{Now: now}, res)
+}
+
+func (e *Engine) tick(in Input, res *Result) (changed bool) {
+	now := in.Now
+	if e.timed && now >= 0 && now < window.MaxTime {
+		was := e.steady
+		e.steady.observe(now, in.Mono, in.Boot)
+		if (e.steady.now >= e.holdDue || now >= e.timerDue || now < e.timerBack) && e.elapse(now, res) {
+			changed = true
 		}
-		due, ok := r.win.window.Due()
-		if !ok {
-			continue
+		if !changed {
+			e.steady = was // a tick without effect changes nothing
 		}
-		watermark, effect := r.win.mark.Tick(now, due)
-		panes := e.panes[:0]
-		switch effect {
-		case window.NoEffect:
-			continue
-		case window.Advance:
-			panes = r.win.window.Advance(panes, watermark)
-		case window.Restart:
-			panes = r.win.window.Flush(panes)
+	}
+	for _, r := range e.windows {
+		if !r.off && e.tickWindow(r, now, res) {
+			changed = true
+			if len(e.waiting) > 0 {
+				e.cascade(now, res)
+			}
 		}
-		e.close(r, panes, res)
-		changed = true
 	}
 	if changed {
+		e.remindHolds()
 		e.count()
 	}
 	return changed
 }
 
-// NextTick returns the earliest time at which Tick will change something if no
-// event comes before; false if it never will. Call Tick also when the clock has
-// been set back: windows of receive time then close at once.
-func (e *Engine) NextTick() (next event.Time, ok bool) {
-	for _, r := range e.rules {
-		if r.win == nil {
-			continue
-		}
-		if due, open := r.win.window.Due(); open {
-			if t := r.win.mark.Next(due); !ok || t < next {
-				next, ok = t, true
-			}
-		}
-	}
-	return next, ok
-}
-
 // count brings the set's counters up to date.
 func (e *Engine) count() {
-	for _, r := range e.rules {
-		if r.counted.Matched|r.counted.Failed|r.counted.Emitted != 0 {
-			r.total.add(&r.counted)
-		}
+	for _, r := range e.counting {
+		r.total.add(&r.counted)
+		r.uncount = false
 	}
+	e.counting = e.counting[:0]
+}
+
+// tally returns what is counted of a rule until the set gets it.
+func (e *Engine) tally(r *rule) *Stat {
+	if !r.uncount {
+		r.uncount = true
+		e.counting = append(e.counting, r)
+	}
+	return &r.counted
 }
 
 func (e *Engine) reset() {
 	e.topics, e.groups = map[string]*match{}, map[string]*match{}
-}
-
-// match finds the rules that a topic concerns and remembers them.
-func (e *Engine) match(topic string) *match {
-	if len(e.topics) >= maxTopics {
-		e.reset()
-	}
-	set := make([]byte, (len(e.rules)+7)/8)
-	for i, r := range e.rules {
-		if event.MatchAny(r.Filters, topic) {
-			set[i/8] |= 1 << (i % 8)
-		}
-	}
-	m := e.groups[string(set)]
-	if m == nil {
-		m = &match{plan: &want{}}
-		planned := map[*slot]bool{}
-		for i, r := range e.rules {
-			if set[i/8]>>(i%8)&1 == 0 {
-				continue
-			}
-			m.rules = append(m.rules, r)
-			for _, s := range r.slots {
-				if !planned[s] {
-					planned[s] = true
-					m.plan.add(s)
-				}
-			}
-		}
-		e.groups[string(set)] = m
-	}
-	e.topics[strings.Clone(topic)] = m
-	return m
 }

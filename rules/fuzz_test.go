@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ func FuzzCompile(f *testing.F) {
 		}
 	}
 	f.Add([]byte("rules:\n" + historyRules))
+	f.Add([]byte("rules:\n" + memoryRules))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, _ := config.LoadBytes("f.yaml", b)
 		if s == nil || s.Child("rules") == nil {
@@ -44,6 +46,8 @@ func FuzzExpression(f *testing.F) {
 		`temperature > 80 && unit == "C"`, `a.b[0]?.c ?? d`, `let x = v; map(x, {# * 2}) | filter(# > 1) | sum()`, `1 < x < 3`,
 		`level(-1) + string(qos) + toJSON(o)`, `time.Format("2006") matches "2"`, `received - time > duration("5s")`,
 		`x in 1..5 ? y : [1, {a: z}]`, `groupBy(v, #.k)["a"][0].b`, `reduce(v, #acc + #, 0)`, `field("a b").c`, `v[1:3]`, `((((`, `not not a`,
+		`rising(prev(x) != x) && hysteresis(v, 3, 1)`, `debounce(x, "1s") == duplicate(x, "2s")`, `total(change(v)) + counter(throttle(v > 1, "1s"))`,
+		`convert(v, "degF", "degC") > latest("a/b", "v.w") ?? 3`, `lookup("t", x, "y") ?? changed(x)`,
 	} {
 		f.Add(text, payload120)
 	}
@@ -109,6 +113,61 @@ func FuzzPayload(f *testing.F) {
 			}
 			if o.Rule == "raw" && (err != nil || top["a"] == nil) && strings.Count(string(payload), `"`) < 4 {
 				t.Errorf("field a was found in %q", payload)
+			}
+		}
+	})
+}
+
+// Whatever stands in a checkpoint, Restore takes it or leaves the engine empty,
+// and a state that was taken is written again as it was.
+func FuzzRestore(f *testing.F) {
+	set := mustCompile(f, memoryRules+historyRules)
+	e := set.Engine(EventsStream)
+	f.Add(snapshot(f, e))
+	var res Result
+	for i := range 30 {
+		in := sample{offset: uint64(i + 1), received: at(float64(i)), dev: string("abc"[i%3]), v: i*37%150 - 40, ts: at(float64(i))}
+		e.Step([]event.Event{in.event()}, &res)
+	}
+	f.Add(snapshot(f, e))
+	empty := snapshot(f, set.Engine(EventsStream))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e := set.Engine(EventsStream)
+		if _, err := e.Restore(bytes.NewReader(b)); err != nil {
+			if !bytes.Equal(empty, snapshot(t, e)) {
+				t.Fatal("an engine that could not be restored is not empty")
+			}
+			return
+		}
+		var res Result
+		e.Step([]event.Event{{Offset: 100, Topic: "plant/a/v", Payload: []byte(`{"v":60,"s":"2","ts":1717243300000}`), Received: at(100)}}, &res)
+		e.Tick(at(1000), &res)
+		once := snapshot(t, e)
+		if again := snapshot(t, restart(t, set, e)); !bytes.Equal(once, again) {
+			t.Fatal("the state is another one after it was read again")
+		}
+	})
+}
+
+// Whatever stands in from, it is a filter that MQTT knows or a mistake.
+func FuzzPattern(f *testing.F) {
+	for _, p := range []string{"plant/{line}/+/temp", "{a}", "a/#", "{a}/{a}", "{", "a{b}", "$x/{y}", "{topic}"} {
+		f.Add(p, "plant/1/2/temp")
+	}
+	f.Fuzz(func(t *testing.T, text, topic string) {
+		p, err := parsePattern(text)
+		if err != nil {
+			return
+		}
+		if err := event.CheckFilter(p.filter); err != nil {
+			t.Fatalf("%q became %q: %v", text, p.filter, err)
+		}
+		if event.CheckTopic(topic) != nil || !event.Match(p.filter, topic) {
+			return
+		}
+		for _, name := range p.names {
+			if _, err := topicLevel(topic, p.level(name)); err != nil {
+				t.Errorf("%q matches %q without %s: %v", text, topic, name, err)
 			}
 		}
 	})

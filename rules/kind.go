@@ -147,3 +147,18 @@ func toValue(v any) (window.Value, bool) {
 	n, ok := toNumber(v)
 	return window.Num(n), ok
 }
+
+// kindOfValue is the kind of a value.
+func kindOfValue(v any) kind {
+	switch v.(type) {
+	case nil:
+		return anything
+	case float64:
+		return number
+	case string:
+		return text
+	case bool:
+		return truth
+	}
+	return kindOf(reflect.TypeOf(v))
+}

@@ -45,7 +45,16 @@ func (r *resolver) identifier(n *ast.Node, x *ast.IdentifierNode) term {
 		return term{node: x}
 	}
 	if v := r.scope.names[x.Value]; v != nil {
-		return r.replace(n, "name#"+x.Value, term{kind: v.kind})
+		if x.Value == "received" {
+			r.checkLate(x, x.Value)
+		}
+		if v.remembers {
+			r.remembers = true
+			if r.scope.phase == noMemory {
+				r.errorf(x, "%q remembers by the key, so the key cannot be made with it", x.Value)
+			}
+		}
+		return r.replace(n, "name#"+x.Value, term{kind: v.kind, field: pick(v.kind, v.field)})
 	}
 	if r.isField(x) {
 		return r.payloadField(n, []string{x.Value}, x.Value == "value", false)
@@ -53,7 +62,7 @@ func (r *resolver) identifier(n *ast.Node, x *ast.IdentifierNode) term {
 	if x.Value == "$env" {
 		r.errorf(x, "$env is not available")
 	} else {
-		r.errorf(x, "unknown name %q; known here are %s", x.Value, strings.Join(r.scope.order, ", "))
+		r.errorf(x, "unknown name %q; known here are %s", x.Value, strings.Join(*r.scope.order, ", "))
 	}
 	return term{node: x}
 }
@@ -75,8 +84,10 @@ func (r *resolver) payloadField(n *ast.Node, path []string, bare, optional bool)
 // optional makes a node that reads a field accept that the field is absent.
 func (r *resolver) optional(n ast.Node) {
 	if call, ok := n.(*ast.CallNode); ok {
-		if id, ok := call.Callee.(*ast.IdentifierNode); ok && strings.HasPrefix(id.Value, "field#") {
-			id.Value = strings.TrimSuffix(id.Value, "?") + "?"
+		if id, ok := call.Callee.(*ast.IdentifierNode); ok {
+			if sort, _, _ := strings.Cut(id.Value, "#"); sort == "field" || sort == "lookup" || sort == "latest" {
+				id.Value = strings.TrimSuffix(id.Value, "?") + "?"
+			}
 		}
 	}
 }
@@ -92,9 +103,18 @@ func (r *resolver) call(n *ast.Node, x *ast.CallNode) term {
 		r.errorf(x, "only functions can be called")
 		return term{node: x}
 	}
+	r.checkLate(x, id.Value)
 	switch {
 	case id.Value == "field" && r.scope.fields != nil:
 		return r.fieldCall(n, x)
+	case id.Value == "convert":
+		return r.convertCall(n, x)
+	case id.Value == "lookup":
+		return r.lookupCall(n, x)
+	case id.Value == "latest":
+		return r.latestCall(n, x)
+	case remembered(id.Value) != nil:
+		return r.remember(n, x, remembered(id.Value))
 	case id.Value == "level" && r.scope.fields != nil:
 		if i, ok := constantInt(x.Arguments); ok {
 			return r.replace(n, "level#"+strconv.Itoa(i), term{kind: text})

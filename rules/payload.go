@@ -1,44 +1,35 @@
 package rules
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"github.com/expr-lang/expr/vm"
 	"github.com/tidwall/gjson"
 
 	"holdfast/gateway/event"
+	"holdfast/rules/codec"
 	"holdfast/rules/window"
 )
-
-var (
-	errNotJSON = errors.New("the payload is not JSON")
-	errDeep    = fmt.Errorf("the payload has more than %d lists and objects inside each other", maxDepth)
-)
-
-// maxDepth bounds the stack that checking a payload takes.
-const maxDepth = 2000
 
 // slot is a payload field as some rules read it: one path as one kind. Rules
 // that read the same field as the same kind share a slot, and with it the work
 // of converting the value.
 type slot struct {
-	path     []string
+	codec.Slot
 	kind     kind
-	bare     bool // the path is "value", which also stands for a whole payload that is no object
 	errMiss  error
 	errRange error
 
-	seen  uint64 // the frame's pass in which raw was found
 	taken uint64 // the frame's pass in which value and err were made
-	raw   string // JSON, part of the payload
 	value any
 	err   error
+
+	// What expressions call, made once for all that read the slot.
+	get, maybe func(...any) (any, error)
 }
 
 // frame is what the expressions of one engine look at: the event at hand and
@@ -46,20 +37,26 @@ type slot struct {
 type frame struct {
 	ev      *event.Event
 	pane    *window.Pane
-	plan    *want
+	plan    *codec.Tree
+	codec   codec.Codec // of the topic; nil: by content type
 	pass    uint64
 	decoded bool
 	err     error // the payload as a whole has no fields
 	slots   []*slot
+	plans   []plan   // that rules share
 	uses    *[]*slot // where slot notes which ones the rule being compiled uses
+	tables  map[string]*Table
 	vm      vm.VM
+	trace   *tracer // nil unless an event is to be explained
 }
 
-func newFrame() *frame { return &frame{vm: vm.VM{MemoryBudget: maxMemory}} }
+func newFrame() *frame {
+	return &frame{vm: vm.VM{MemoryBudget: maxMemory}, tables: map[string]*Table{}}
+}
 
 // begin turns to the next event, of which the rules in plan may ask.
-func (f *frame) begin(ev *event.Event, plan *want) {
-	f.ev, f.plan = ev, plan
+func (f *frame) begin(ev *event.Event, plan *codec.Tree, c codec.Codec) {
+	f.ev, f.plan, f.codec = ev, plan, c
 	f.pass++
 	f.decoded = false
 }
@@ -68,13 +65,16 @@ func (f *frame) begin(ev *event.Event, plan *want) {
 func (f *frame) slot(path []string, k kind, bare bool) *slot {
 	name := pathName(path)
 	i := slices.IndexFunc(f.slots, func(s *slot) bool {
-		return s.kind == k && s.bare == bare && slices.Equal(s.path, path)
+		return s.kind == k && s.Bare == bare && slices.Equal(s.Path, path)
 	})
 	if i < 0 {
 		i = len(f.slots)
-		f.slots = append(f.slots, &slot{path: path, kind: k, bare: bare,
+		f.slots = append(f.slots, &slot{Slot: codec.Slot{Path: path, Bare: bare}, kind: k,
 			errMiss:  fmt.Errorf("field %q is missing", name),
 			errRange: fmt.Errorf("field %q is out of the range of numbers", name)})
+		s := f.slots[i]
+		s.get = func(...any) (any, error) { return f.get(s) }
+		s.maybe = func(...any) (any, error) { return f.maybe(s) }
 	}
 	s := f.slots[i]
 	if f.uses != nil && !slices.Contains(*f.uses, s) {
@@ -83,52 +83,75 @@ func (f *frame) slot(path []string, k kind, bare bool) *slot {
 	return s
 }
 
+// maxPlans bounds the plans that are compared with what a rule needs.
+const maxPlans = 64
+
+// plan is how some slots are found.
+type plan struct {
+	slots []*slot
+	tree  *codec.Tree
+}
+
+// planFor returns the tree of some slots. Rules that read the same fields share
+// one, which then is in a cache when the next of them comes.
+func (f *frame) planFor(slots []*slot) *codec.Tree {
+	for _, p := range f.plans {
+		if slices.Equal(p.slots, slots) {
+			return p.tree
+		}
+	}
+	tree := &codec.Tree{}
+	for _, s := range slots {
+		tree.Add(&s.Slot)
+	}
+	if len(f.plans) < maxPlans {
+		f.plans = append(f.plans, plan{slots, tree})
+	}
+	return tree
+}
+
 // pathName writes a path as one would in an expression.
 func pathName(path []string) string { return strings.Join(path, ".") }
 
-// want is a tree of the fields that some rules name.
-type want struct {
-	name  string
-	index int // the name as the index of an array; -1 if it is none
-	slots []*slot
-	kids  []*want
-	bare  []*slot // at the root: what a payload that is no object goes to
+// format is that of the payload at hand. What rules emit says itself what it is.
+func (f *frame) format() codec.Codec {
+	c := f.codec
+	if c == nil || f.ev.Source == "rule" {
+		c = codec.ByContentType(f.ev.ContentType)
+	}
+	if s, ok := c.(codec.Series); ok {
+		return s.At(float64(f.ev.Received) / 1e9)
+	}
+	return c
 }
 
-// add puts a slot into the tree.
-func (w *want) add(s *slot) {
-	if s.bare {
-		w.bare = append(w.bare, s)
-	}
-	for _, name := range s.path {
-		kid := w.kid(name)
-		if kid == nil {
-			kid = &want{name: name, index: -1}
-			if i, err := strconv.Atoi(name); err == nil && strconv.Itoa(i) == name {
-				kid.index = i
-			}
-			w.kids = append(w.kids, kid)
-		}
-		w = kid
-	}
-	w.slots = append(w.slots, s)
-}
-
-func (w *want) kid(name string) *want {
-	for _, k := range w.kids {
-		if k.name == name {
-			return k
-		}
+// readings takes the payload at hand apart if it has several readings.
+func (f *frame) readings() [][]byte {
+	if s, ok := f.format().(codec.Series); ok {
+		return s.Split(f.ev.Payload)
 	}
 	return nil
+}
+
+// contentType is that of the payload at hand where it is passed on under another
+// topic: what the topic says about the format must not get lost.
+func (f *frame) contentType() string {
+	if f.codec == nil || f.ev.Source == "rule" {
+		return f.ev.ContentType
+	}
+	return codec.ContentType(f.codec)
 }
 
 // find looks a slot up in the payload: false if the field is absent or null.
 func (f *frame) find(s *slot) (bool, error) {
 	if !f.decoded {
-		f.decode()
+		f.decoded = true
+		f.err = nil
+		if err := f.format().Find(f.ev.Payload, f.plan, f.pass); err != nil {
+			f.err = &payloadError{err}
+		}
 	}
-	if s.seen == f.pass {
+	if f.err == nil && s.Found(f.pass) {
 		return true, nil
 	}
 	return false, f.err
@@ -148,6 +171,8 @@ func (f *frame) get(s *slot) (any, error) {
 		s.value, s.err = nil, err
 	case !found:
 		s.value, s.err = nil, s.errMiss
+	case s.Raw == "":
+		s.value, s.err = s.convertValue()
 	default:
 		s.value, s.err = s.convert()
 	}
@@ -162,33 +187,38 @@ func (f *frame) maybe(s *slot) (any, error) {
 	return f.get(s)
 }
 
+// convert makes the value of JSON.
 func (s *slot) convert() (any, error) {
-	switch first := s.raw[0]; {
+	switch first := s.Raw[0]; {
 	case s.kind == number && (first == '-' || first >= '0' && first <= '9'):
-		n, err := strconv.ParseFloat(s.raw, 64)
+		n, err := strconv.ParseFloat(s.Raw, 64)
 		if err != nil {
 			return nil, s.errRange
 		}
 		return n, nil
 	case s.kind == text && first == '"':
-		return unquote(s.raw), nil
+		return unquote(s.Raw), nil
 	case s.kind == truth && (first == 't' || first == 'f'):
 		return first == 't', nil
 	case s.kind == anything:
 		return s.convertAny()
 	}
-	return nil, fmt.Errorf("field %q is %s, not %v", pathName(s.path), rawKind(s.raw), s.kind)
+	return nil, s.mismatch(rawKind(s.Raw))
+}
+
+func (s *slot) mismatch(is string) error {
+	return fmt.Errorf("field %q is %s, not %v", pathName(s.Path), is, s.kind)
 }
 
 func (s *slot) convertAny() (any, error) {
-	r := gjson.Parse(s.raw)
+	r := gjson.Parse(s.Raw)
 	switch r.Type {
 	case gjson.String:
-		return unquote(s.raw), nil
+		return unquote(s.Raw), nil
 	case gjson.Number:
 		const exact = 1 << 53
 		if r.Num >= exact || r.Num <= -exact {
-			if n, err := strconv.ParseInt(s.raw, 10, 64); err == nil {
+			if n, err := strconv.ParseInt(s.Raw, 10, 64); err == nil {
 				return n, nil
 			}
 		}
@@ -198,6 +228,43 @@ func (s *slot) convertAny() (any, error) {
 		return r.Num, nil
 	}
 	return r.Value(), nil
+}
+
+// convertValue makes the value of what a codec has decoded.
+func (s *slot) convertValue() (any, error) {
+	v := s.Value
+	if plain, ok := v.(codec.Plain); ok {
+		return s.convertPlain(string(plain))
+	}
+	switch s.kind {
+	case anything:
+		return v, nil
+	case number:
+		if n, ok := toNumber(v); ok {
+			return n, nil
+		}
+	default:
+		if k := kindOfValue(v); k == s.kind {
+			return v, nil
+		}
+	}
+	return nil, s.mismatch(describe(v))
+}
+
+// convertPlain makes the value of text by what the rule takes it for.
+func (s *slot) convertPlain(plain string) (any, error) {
+	trimmed := strings.TrimSpace(plain)
+	n, err := strconv.ParseFloat(trimmed, 64)
+	isNumber := err == nil && !math.IsInf(n, 0) && !math.IsNaN(n) && !strings.ContainsAny(trimmed, "xX_pP")
+	switch {
+	case (s.kind == number || s.kind == anything) && isNumber:
+		return n, nil
+	case s.kind == text || s.kind == anything:
+		return plain, nil
+	case s.kind == truth && (trimmed == "true" || trimmed == "false"):
+		return trimmed == "true", nil
+	}
+	return nil, s.mismatch("text")
 }
 
 // rawKind names what a JSON value is.
@@ -222,178 +289,4 @@ func unquote(raw string) string {
 		return body
 	}
 	return gjson.Parse(raw).Str
-}
-
-// decode finds the wanted fields in the payload in one pass.
-func (f *frame) decode() {
-	f.decoded, f.err = true, nil
-	payload := f.ev.Payload
-	// Events are read-only, so the fields may be parts of the payload.
-	s := unsafe.String(unsafe.SliceData(payload), len(payload))
-	switch {
-	case len(payload) > maxDepth && tooDeep(s):
-		f.err = errDeep
-		return
-	case !gjson.Valid(s):
-		f.err = errNotJSON
-		return
-	}
-	i := skipSpace(s, 0)
-	switch {
-	case s[i] == '{':
-		f.object(s, i, f.plan)
-	case s[i] == '[':
-		f.array(s, i, f.plan)
-		f.take(f.plan.bare, s[i:skipValue(s, i)])
-	default:
-		f.take(f.plan.bare, s[i:skipValue(s, i)])
-	}
-}
-
-func (f *frame) take(slots []*slot, raw string) {
-	if raw[0] == 'n' {
-		return // null counts as absent
-	}
-	for _, s := range slots {
-		s.raw, s.seen = raw, f.pass
-	}
-}
-
-func (f *frame) found(w *want, s string, i, end int) {
-	f.take(w.slots, s[i:end])
-	switch {
-	case len(w.kids) == 0:
-	case s[i] == '{':
-		f.object(s, i, w)
-	case s[i] == '[':
-		f.array(s, i, w)
-	}
-}
-
-// object looks for the fields of w in the object that begins at s[i]. Of equal
-// names the first one counts. All of s is known to be valid JSON.
-func (f *frame) object(s string, i int, w *want) {
-	var done uint64 // kids found, by index; the 65th and later are looked up again
-	left := len(w.kids)
-	i = skipSpace(s, i+1)
-	for s[i] == '"' && left > 0 {
-		from, escaped := i+1, false
-		for i++; s[i] != '"'; i++ {
-			if s[i] == '\\' {
-				escaped = true
-				i++
-			}
-		}
-		name := s[from:i]
-		if escaped {
-			name = gjson.Parse(s[from-1 : i+1]).Str
-		}
-		i = skipSpace(s, skipSpace(s, i+1)+1)
-		end := skipValue(s, i)
-		for k, kid := range w.kids {
-			if kid.name != name {
-				continue
-			}
-			if bit := uint64(1) << (k & 63); k > 63 || done&bit == 0 {
-				if k <= 63 {
-					done |= bit
-					left--
-				}
-				f.found(kid, s, i, end)
-			}
-			break
-		}
-		if i = skipSpace(s, end); s[i] == ',' {
-			i = skipSpace(s, i+1)
-		}
-	}
-}
-
-// array looks for the elements of w, whose names are indexes.
-func (f *frame) array(s string, i int, w *want) {
-	last := -1
-	for _, kid := range w.kids {
-		last = max(last, kid.index)
-	}
-	i = skipSpace(s, i+1)
-	for n := 0; n <= last && s[i] != ']'; n++ {
-		end := skipValue(s, i)
-		for _, kid := range w.kids {
-			if kid.index == n {
-				f.found(kid, s, i, end)
-			}
-		}
-		if i = skipSpace(s, end); s[i] == ',' {
-			i = skipSpace(s, i+1)
-		}
-	}
-}
-
-// tooDeep reports whether s, which may be no JSON at all, opens more than
-// maxDepth lists and objects inside each other.
-func tooDeep(s string) bool {
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			for i++; i < len(s) && s[i] != '"'; i++ {
-				if s[i] == '\\' {
-					i++
-				}
-			}
-		case '{', '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
-		case '}', ']':
-			depth--
-		}
-	}
-	return false
-}
-
-func skipSpace(s string, i int) int {
-	for i < len(s) && (s[i] == ' ' || s[i] == '\n' || s[i] == '\t' || s[i] == '\r') {
-		i++
-	}
-	return i
-}
-
-// skipValue returns the end of the value that begins at s[i].
-func skipValue(s string, i int) int {
-	switch s[i] {
-	case '"':
-		return skipString(s, i)
-	case '{', '[':
-		depth := 0
-		for ; ; i++ {
-			switch s[i] {
-			case '"':
-				i = skipString(s, i) - 1
-			case '{', '[':
-				depth++
-			case '}', ']':
-				if depth--; depth == 0 {
-					return i + 1
-				}
-			}
-		}
-	}
-	for i < len(s) {
-		switch s[i] {
-		case ',', '}', ']', ' ', '\n', '\t', '\r':
-			return i
-		}
-		i++
-	}
-	return i
-}
-
-func skipString(s string, i int) int {
-	for i++; s[i] != '"'; i++ {
-		if s[i] == '\\' {
-			i++
-		}
-	}
-	return i + 1
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -30,16 +31,28 @@ const (
 
 // name is something that expressions can read besides payload fields.
 type name struct {
-	kind kind
-	get  func() (any, error)
+	kind      kind
+	field     *field // it is this field, whose kind may not be known yet
+	remembers bool   // it is made with a function that has a memory
+	get       func() (any, error)
 }
 
 // scope is what an expression can see.
 type scope struct {
-	frame  *frame
-	names  map[string]*name
-	order  []string  // of names, for messages
-	fields *[]*field // nil where there is no payload
+	frame    *frame
+	names    map[string]*name
+	order    *[]string // of names, for messages
+	fields   *[]*field // nil where there is no payload
+	topics   bool      // there is a topic
+	phase    phase     // of functions with a memory
+	compiler *ruleCompiler
+}
+
+// in returns the scope for expressions of a phase.
+func (s *scope) in(p phase) *scope {
+	t := *s
+	t.phase = p
+	return &t
 }
 
 // expression is an expression on its way to a program.
@@ -51,27 +64,41 @@ type expression struct {
 	key    bool // it must result in something that can be written as text
 	tree   *parser.Tree
 	term   term
-	ast    ast.Node // the part that is compiled: an aggregate's argument, else all
-	text   string   // of an aggregate's argument
-	failed bool     // a mistake was found
+	ast    ast.Node    // the part that is compiled: an aggregate's argument, else all
+	text   string      // of an aggregate's argument
+	failed bool        // a mistake was found
+	within *expression // that it is a part of, as an argument of a function with a memory
+	// it uses a function with a memory
+	remembers bool
+
+	replaced map[string]string // what the resolver replaced, by the function put there
 }
 
 // program is a compiled expression.
 type program struct {
-	what  string
-	kind  kind
-	slot  *slot // the whole expression is this field
-	code  *vm.Program
-	frame *frame
+	slot   *slot // the whole expression is this field
+	code   *vm.Program
+	frame  *frame
+	vm     *vm.VM
+	kind   kind
+	what   string
+	source config.Expr
+	places map[int]config.Pos // where errors were, by offset
 }
 
-func newConf() *conf.Config {
+// builtins are the functions of expr that rules can call; nothing changes them.
+var builtins, disabled = func() (conf.FunctionsTable, map[string]bool) {
 	c := conf.CreateNew()
-	c.MaxNodes = maxNodes
 	for name := range forbidden {
 		c.Disabled[name] = true
 		delete(c.Builtins, name)
 	}
+	return c.Builtins, c.Disabled
+}()
+
+func newConf() *conf.Config {
+	c := &conf.Config{Optimize: true, ShortCircuit: true, MaxNodes: maxNodes, ConstFns: map[string]reflect.Value{},
+		Functions: conf.FunctionsTable{}, Builtins: builtins, Disabled: disabled}
 	c.WithEnv(map[string]any{})
 	return c
 }
@@ -102,8 +129,10 @@ func (e *expression) resolveIn() config.Errors {
 		}
 		e.tree, e.ast = tree, tree.Node
 	}
-	r := &resolver{scope: e.scope, source: e.source, made: map[ast.Node]term{}}
+	e.replaced = map[string]string{}
+	r := &resolver{of: e, scope: e.scope, source: e.source, tree: e.tree, made: map[ast.Node]term{}, replaced: e.replaced}
 	e.term = r.resolve(&e.ast)
+	e.remembers = r.remembers
 	if e.want != anything {
 		r.constrain(e.term, e.want)
 	}
@@ -123,17 +152,26 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 	}()
 	c := newConf()
 	ast.Walk(&e.ast, &binder{e: e, c: c})
+	trace := e.scope.frame.trace
+	if trace != nil {
+		trace.instrument(e, c)
+	}
 	tree := &parser.Tree{Node: e.ast, Source: e.tree.Source}
 	t, err := checker.Check(tree, c)
 	if err != nil {
 		return nil, located(e.source, err)
 	}
-	p = &program{what: e.what, kind: kindOf(t), frame: e.scope.frame}
+	p = &program{what: e.what, source: e.source, kind: kindOf(t), frame: e.scope.frame, vm: &e.scope.frame.vm}
 	switch {
 	case e.key && p.kind >= instant:
 		return nil, all("%s must be text, a number or true or false, not %v", e.what, p.kind)
 	case e.want != anything && p.kind != anything && p.kind != e.want:
 		return nil, all("%s must be %v, not %v", e.what, e.want, p.kind)
+	}
+	if guardDivisions(&tree.Node, c) {
+		if _, err := checker.Check(tree, c); err != nil {
+			return nil, located(e.source, err)
+		}
 	}
 	if err := optimizer.Optimize(&tree.Node, c); err != nil {
 		return nil, located(e.source, err)
@@ -141,7 +179,7 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 	if p.code, err = compiler.Compile(tree, c); err != nil {
 		return nil, located(e.source, err)
 	}
-	if e.term.field != nil && e.term.node == e.ast && !strings.HasSuffix(calleeName(e.ast), "?") {
+	if sort, _, _ := strings.Cut(calleeName(e.ast), "#"); trace == nil && e.term.field != nil && e.term.node == e.ast && sort == "field" && !strings.HasSuffix(calleeName(e.ast), "?") {
 		f := e.term.field
 		p.slot = e.scope.frame.slot(f.path, f.kindNow(), f.bare)
 	}
@@ -169,32 +207,45 @@ func (b *binder) Visit(n *ast.Node) {
 	if !ok || b.c.Functions[full] != nil {
 		return
 	}
+	if b.bindCall(sort, rest, full) {
+		return
+	}
 	f := b.e.scope.frame
 	switch sort {
 	case "name":
 		v := b.e.scope.names[rest]
-		b.function(full, v.kind, v.get)
+		b.function(full, v.kind, func(...any) (any, error) { return v.get() })
 	case "level":
 		i, _ := strconv.Atoi(rest)
-		b.function(full, text, func() (any, error) { return topicLevel(f.ev.Topic, i) })
+		b.function(full, text, func(...any) (any, error) { return topicLevel(f.ev.Topic, i) })
 	case "field":
 		id, optional := strings.CutSuffix(rest, "?")
 		i, _ := strconv.Atoi(id)
 		fd := (*b.e.scope.fields)[i]
 		s := f.slot(fd.path, fd.kindNow(), fd.bare)
 		if optional {
-			b.function(full, anything, func() (any, error) { return f.maybe(s) })
+			b.function(full, anything, s.maybe)
 		} else {
-			b.function(full, s.kind, func() (any, error) { return f.get(s) })
+			b.function(full, s.kind, s.get)
 		}
 	}
 }
 
-func (b *binder) function(name string, k kind, get func() (any, error)) {
+func (b *binder) function(name string, k kind, get func(...any) (any, error)) {
 	t := reflect.FuncOf(nil, []reflect.Type{k.goType()}, false)
 	b.c.Functions[name] = &builtin.Function{
 		Name:  name,
-		Func:  func(...any) (any, error) { return get() },
+		Func:  get,
+		Types: []reflect.Type{t},
+	}
+}
+
+// call gives expr a function of one argument.
+func (b *binder) call(name string, k kind, of func(any) (any, error)) {
+	t := reflect.FuncOf([]reflect.Type{reflect.TypeFor[any]()}, []reflect.Type{k.goType()}, false)
+	b.c.Functions[name] = &builtin.Function{
+		Name:  name,
+		Func:  func(args ...any) (any, error) { return of(args[0]) },
 		Types: []reflect.Type{t},
 	}
 }
@@ -228,14 +279,37 @@ func (p *program) run() (any, error) {
 		}
 		return v, nil
 	}
-	v, err := p.frame.vm.Run(p.code, nil)
+	v, err := p.vm.Run(p.code, nil)
 	if err != nil {
-		return nil, p.wrap(runtimeError(err))
+		var at *file.Error
+		offset := 0
+		if errors.As(err, &at) {
+			offset = at.From
+		}
+		return nil, p.place(runtimeError(err), offset)
 	}
 	return v, nil
 }
 
-func (p *program) wrap(err error) error { return fmt.Errorf("%s: %w", p.what, err) }
+func (p *program) wrap(err error) error { return p.place(err, 0) }
+
+// place adds to an error what was evaluated, and where that stands in the file.
+// An error that has come from a value of set has its place already.
+func (p *program) place(err error, offset int) error {
+	var placed *evalError
+	if errors.As(err, &placed) {
+		return err
+	}
+	pos, known := p.places[offset]
+	if !known {
+		pos = errorAt(p.source, file.Location{From: offset, To: offset}, "").Pos
+		if p.places == nil {
+			p.places = map[int]config.Pos{}
+		}
+		p.places[offset] = pos
+	}
+	return &evalError{p.what, pos, err}
+}
 
 func (p *program) errorf(format string, args ...any) error {
 	return p.wrap(fmt.Errorf(format, args...))
@@ -279,7 +353,8 @@ func runtimeError(err error) error {
 	if !errors.As(err, &at) {
 		return err
 	}
-	if at.Prev != nil {
+	var panicked runtime.Error
+	if at.Prev != nil && !errors.As(at.Prev, &panicked) {
 		return at.Prev
 	}
 	return errors.New(inOurWords(at.Message))
@@ -304,6 +379,7 @@ var (
 func inOurWords(msg string) string {
 	msg = strings.Replace(msg, "unexpected token EOF", "the expression ends too early", 1)
 	msg = strings.Replace(msg, "unexpected end of expression", "the expression ends too early", 1)
+	msg = strings.Replace(msg, "runtime error: integer divide by zero", errDivision.Error(), 1)
 	msg = strings.Replace(msg, "memory budget exceeded", "the lists it makes are too long", 1)
 	msg = strings.Replace(msg, "compilation failed: expression exceeds maximum allowed nodes",
 		"the expression has too many parts; split the rule", 1)

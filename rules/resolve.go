@@ -3,6 +3,7 @@ package rules
 import (
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
 
 	"holdfast/gateway/config"
 )
@@ -16,6 +17,7 @@ type field struct {
 	weak bool // used so that it is a number unless something else is known
 	// where the kind was first seen, for the message about a contradiction
 	first config.Pos
+	place *config.Error // the same as a mistake without a text
 	root  *field
 }
 
@@ -51,14 +53,25 @@ func (t term) kindNow() kind {
 	return t.kind
 }
 
+// maxInside bounds how often the lists of a payload are gone through for each
+// of their elements.
+const maxInside = 2
+
 // resolver walks an expression, replaces names by calls of functions that
 // read them, and infers the kinds of payload fields on the way.
 type resolver struct {
+	of     *expression
 	scope  *scope
 	source config.Expr
 	locals []string
 	made   map[ast.Node]term // nodes that already are replacements
-	errs   config.Errors
+	tree   *parser.Tree
+	inside int // predicates of list functions around the node
+	// remembers tells that a function with a memory was found
+	remembers bool
+	// what was there before, by the name of the function, for explanations
+	replaced map[string]string
+	errs     config.Errors
 }
 
 // at returns a mistake at a node.
@@ -94,7 +107,8 @@ func (r *resolver) constrain(t term, k kind) {
 	root := t.field.find()
 	switch root.kind {
 	case anything:
-		root.kind, root.first = k, r.at(t.node.Location(), "").Pos
+		root.kind, root.place = k, r.at(t.node.Location(), "")
+		root.first = root.place.Pos
 	case k:
 	default:
 		r.errorf(t.node, "%q is used as %s here and as %s at %v", pathName(t.field.path),
@@ -128,7 +142,7 @@ func (r *resolver) unify(a, b term) term {
 			pathName(b.field.path), y.kind.article(), y.first, pathName(a.field.path), x.kind.article(), x.first)
 	default:
 		if x.kind == anything {
-			x.kind, x.first = y.kind, y.first
+			x.kind, x.first, x.place = y.kind, y.first, y.place
 		}
 		x.weak = x.weak || y.weak
 		y.root = x
@@ -151,6 +165,7 @@ func (r *resolver) weaken(t term) {
 
 // replace puts a call of the named function in place of the node.
 func (r *resolver) replace(n *ast.Node, name string, t term) term {
+	r.replaced[name] = (*n).String()
 	callee := &ast.IdentifierNode{Value: name}
 	callee.SetLocation((*n).Location())
 	call := &ast.CallNode{Callee: callee}
@@ -205,7 +220,11 @@ func (r *resolver) resolve(n *ast.Node) term {
 	case *ast.BuiltinNode:
 		return r.builtin(x)
 	case *ast.PredicateNode:
+		if r.inside++; r.inside == maxInside+1 {
+			r.errorf(x, "list functions inside each other to more than %d levels may take very long; split the rule", maxInside)
+		}
 		t := r.resolve(&x.Node)
+		r.inside--
 		return term{kind: t.kind, field: t.field, node: t.node}
 	case *ast.VariableDeclaratorNode:
 		r.resolve(&x.Value)

@@ -1,62 +1,59 @@
 package rules
 
 import (
-	"fmt"
-	"hash/fnv"
-	"io"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"holdfast/gateway/config"
-	"holdfast/gateway/event"
 	"holdfast/rules/window"
 )
 
-// EventsStream is the stream that rules read unless they say otherwise.
-const EventsStream = "events"
-
-// spec is a rule as it is written.
+// spec is a rule as it is written; configs/reference.yaml explains the keys.
 type spec struct {
 	Name      string          `config:"name,required"`
 	From      *config.Section `config:"from,required"`
 	Where     config.Expr     `config:"where"`
+	For       config.Duration `config:"for,min=1ms,max=366d"`
 	Key       config.Expr     `config:"key"`
 	Time      *timeSpec       `config:"time"`
+	Set       config.Named    `config:"set"`
+	Rename    config.Named    `config:"rename"`
+	Drop      []string        `config:"drop"`
 	Window    *windowSpec     `config:"window"`
 	Aggregate config.Named    `config:"aggregate"`
 	Having    config.Expr     `config:"having"`
-	Emit      *emitSpec       `config:"emit,required"`
+	Emit      *config.Section `config:"emit"`
+	Immediate bool            `config:"immediate"`
+	Publish   *config.Section `config:"publish"`
+	State     stateSpec       `config:"state"`
+	Budget    config.Duration `config:"budget,min=10us,max=10s"`
 
 	section *config.Section
-	stream  string
-	filters []string
-	columns []column
-	fields  []column // of emit
+	source  source
+	columns []column // of aggregate
+	sets    []column
+	renames []renaming
+	outputs []*outputSpec
 }
 
+// timeSpec says where the time of an event stands.
 type timeSpec struct {
 	Field config.Expr `config:"field,required"`
 	Unit  string      `config:"unit,required,oneof=s|ms|us|ns|rfc3339"`
+	// Ahead is how far ahead of its receive time an event may say that it
+	// happened.
+	Ahead config.Duration `config:"ahead,min=1ms,max=36500d"`
 }
 
-type windowSpec struct {
-	Tumbling config.Duration  `config:"tumbling,required,min=1ms,max=366d"`
-	Grace    config.Duration  `config:"grace,min=0s,max=366d"`
-	Idle     *config.Duration `config:"idle,min=0s,max=366d"`
-	MaxKeys  int              `config:"max_keys,min=1,max=1000000"`
+// stateSpec bounds the memory of a rule.
+type stateSpec struct {
+	MaxKeys int              `config:"max_keys,min=1,max=1000000"`
+	Expire  *config.Duration `config:"expire,min=1s,max=3660d"`
 }
 
-type emitSpec struct {
-	Stream string       `config:"stream,required"`
-	Topic  config.Expr  `config:"topic"`
-	QoS    uint8        `config:"qos,max=2"`
-	Retain bool         `config:"retain"`
-	Fields config.Named `config:"fields"`
-}
-
-// column is an aggregate or an emitted field: a name and an expression.
+// column is an aggregate, a value of set or an emitted field: a name and an
+// expression.
 type column struct {
 	name   string
 	source config.Expr
@@ -64,19 +61,35 @@ type column struct {
 	params []float64
 }
 
+// renaming gives a field of the payload a new name.
+type renaming struct{ from, to string }
+
 const (
-	defaultIdle    = 5 * time.Second // of windows by event time
 	defaultMaxKeys = 10000
-	defaultExpire  = 24 * time.Hour // of keys that fall silent
-	maxOpen        = 100            // windows open side by side because of grace
+	defaultExpire  = 7 * 24 * time.Hour
+	defaultBudget  = 2 * time.Millisecond
+	defaultAhead   = time.Hour // less than most mistakes with time zones
 )
 
-// paneNames are what expressions about a pane know besides the aggregates.
-var paneNames = []string{"key", "start", "end"}
+// LocalStream holds what rules publish.
+const LocalStream = "local"
 
-var nameRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+// EventsStream is the stream that rules read unless they say otherwise.
+const EventsStream = "events"
+
+var (
+	nameRule   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+	identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
 
 const nameHint = "may have letters, digits, -, _ and . and at most 64 of them, and begins with a letter or digit"
+
+// eventNames are what expressions about events know besides payload fields,
+// captures and the values of set.
+var eventNames = []string{"topic", "client", "source", "key", "received", "qos", "payload", "time"}
+
+// reserved names can be neither captures nor values of set.
+var reserved = append([]string{"rule"}, eventNames...)
 
 // readSpec decodes a section and checks what needs no expressions.
 func readSpec(s *config.Section) (*spec, config.Errors) {
@@ -90,130 +103,99 @@ func readSpec(s *config.Section) (*spec, config.Errors) {
 		errs.Add(sp.readFrom())
 	}
 	errs.Add(sp.readWindow())
-	if sp.Emit == nil {
-		sp.Emit = &emitSpec{}
-	} else {
-		if stream := sp.Emit.Stream; stream != "" && !nameRule.MatchString(stream) {
-			errs.Add(s.Errorf("emit.stream", "%q cannot name a stream: a name %s", stream, nameHint))
-		}
-		for _, child := range sp.Emit.Fields {
-			c := column{name: child.Name()}
-			errs.Add(child.Decode(&c.source))
-			sp.fields = append(sp.fields, c)
-		}
-		if s.Child("emit").Has("fields") && len(sp.fields) == 0 {
-			errs.Add(s.Errorf("emit.fields", "fields is empty; name fields or remove the key"))
-		}
+	errs.Add(sp.readOutputs())
+	errs.Add(sp.readSet())
+	errs.Add(sp.readTransform())
+	errs.Add(sp.readImmediate())
+	if sp.State.MaxKeys == 0 {
+		sp.State.MaxKeys = defaultMaxKeys
+	}
+	if sp.Time != nil && sp.Time.Ahead == 0 {
+		sp.Time.Ahead = config.Duration(defaultAhead)
+	}
+	if sp.Budget == 0 {
+		sp.Budget = config.Duration(defaultBudget)
 	}
 	return sp, errs
 }
 
 // rule describes the rule for people.
 func (sp *spec) rule() Rule {
-	return Rule{Name: sp.Name, Stream: sp.stream, Filters: sp.filters, Where: sp.Where.Text,
-		Window: sp.Window != nil, Output: sp.Emit.Stream, Pos: sp.section.Pos()}
+	r := Rule{Name: sp.Name, Stream: sp.source.stream, Reads: sp.source.rule, Timer: sp.source.timer(), Where: sp.Where.Text,
+		Window: sp.Window != nil, Immediate: sp.Immediate, Pos: sp.section.Pos()}
+	for _, p := range sp.source.patterns {
+		r.Filters = append(r.Filters, p.filter)
+	}
+	for _, o := range sp.written() {
+		if !slices.Contains(r.Outputs, o.Stream) && o.Stream != "" {
+			r.Outputs = append(r.Outputs, o.Stream)
+		}
+	}
+	return r
 }
 
-func (sp *spec) readFrom() error {
-	var errs config.Errors
-	sp.stream = EventsStream
-	filters := sp.From
-	if sp.From.Kind() == config.Mapping {
-		var from struct {
-			Stream string          `config:"stream"`
-			Topics *config.Section `config:"topics"`
-		}
-		from.Stream = EventsStream
-		if err := sp.From.Decode(&from); err != nil {
-			return err
-		}
-		if sp.stream = from.Stream; !nameRule.MatchString(sp.stream) {
-			errs.Add(sp.From.Errorf("stream", "%q cannot name a stream: a name %s", sp.stream, nameHint))
-		}
-		if filters = from.Topics; filters == nil {
-			sp.filters = []string{"#"}
-			return errs.Err()
-		}
+// written are all outputs, that of late events included.
+func (sp *spec) written() []*outputSpec {
+	if sp.Window == nil || sp.Window.Late == "" {
+		return sp.outputs
 	}
-	errs.Add(filters.Decode(&sp.filters))
-	if len(errs) == 0 && len(sp.filters) == 0 {
-		errs.Add(filters.Errorf("", "there is no topic filter; use # for all topics"))
-	}
-	for i, f := range sp.filters {
-		if err := event.CheckFilter(f); err != nil {
-			errs.Add(filters.Errorf(fmt.Sprint(i), "%v", err))
-		}
-	}
-	return errs.Err()
+	late := &outputSpec{Stream: sp.Window.Late, section: sp.section.Child("window"), what: "window.late"}
+	return append(slices.Clone(sp.outputs), late)
 }
 
-func (sp *spec) readWindow() error {
+func (sp *spec) expire() time.Duration {
+	if sp.State.Expire != nil {
+		return sp.State.Expire.Std()
+	}
+	return defaultExpire
+}
+
+func (sp *spec) readSet() error {
 	var errs config.Errors
-	s := sp.section
-	switch {
-	case sp.Window == nil && s.Has("aggregate"):
-		errs.Add(s.Errorf("aggregate", "aggregate needs a window, as in window: {tumbling: 10s}"))
-	case sp.Window == nil && s.Has("having"):
-		errs.Add(s.Errorf("having", "having is a condition on the aggregates of a window; use where for events"))
-	case sp.Window != nil && !s.Has("aggregate"):
-		errs.Add(s.Errorf("window", "a window needs aggregate, as in aggregate: {n: count()}"))
-	case sp.Window != nil && len(sp.Aggregate) == 0:
-		errs.Add(s.Errorf("aggregate", "aggregate is empty; name at least one, as in n: count()"))
-	}
-	if w := sp.Window; w != nil {
-		if w.MaxKeys == 0 {
-			w.MaxKeys = defaultMaxKeys
-		}
-		if w.Tumbling > 0 && w.Grace/w.Tumbling > maxOpen {
-			errs.Add(s.Errorf("window.grace", "a grace of more than %d windows is not possible", maxOpen))
-		}
-	}
-	for _, child := range sp.Aggregate {
+	for _, child := range sp.Set {
 		c := column{name: child.Name()}
-		if slices.Contains(paneNames, c.name) {
-			errs.Add(child.Errorf("", "%q is taken: every window has it; choose another name", c.name))
-		} else if !identifier.MatchString(c.name) {
-			errs.Add(child.Errorf("", "%q cannot name an aggregate: use letters, digits and _", c.name))
+		switch {
+		case slices.Contains(reserved, c.name):
+			errs.Add(child.Errorf("", "%q is taken: every event has it; choose another name", c.name))
+		case !identifier.MatchString(c.name):
+			errs.Add(child.Errorf("", "%q cannot name a value: use letters, digits and _", c.name))
+		case slices.ContainsFunc(sp.source.patterns, func(p pattern) bool { return p.level(c.name) >= 0 }):
+			errs.Add(child.Errorf("", "%q is taken: from names a level so; choose another name", c.name))
 		}
 		errs.Add(child.Decode(&c.source))
-		sp.columns = append(sp.columns, c)
+		sp.sets = append(sp.sets, c)
 	}
 	return errs.Err()
 }
 
-var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-// idle is how long silence lasts before it moves the watermark.
-func (sp *spec) idle() time.Duration {
-	switch {
-	case sp.Window.Idle != nil:
-		return time.Duration(*sp.Window.Idle)
-	case sp.Time != nil:
-		return defaultIdle
+// readTransform reads drop and rename, which need a payload that is passed on.
+func (sp *spec) readTransform() error {
+	var errs config.Errors
+	to := map[string]bool{}
+	for _, child := range sp.Rename {
+		var name string
+		errs.Add(child.Decode(&name))
+		if to[name] {
+			errs.Add(child.Errorf("", "two fields would be named %q", name))
+		}
+		to[name] = true
+		sp.renames = append(sp.renames, renaming{child.Name(), name})
 	}
-	return 0
-}
-
-// shape is a digest of all that decides what the state of the rule means. What
-// it emits, on which condition, and how long it waits are not part of it, so
-// that those can be changed without losing the windows that are open.
-func (sp *spec) shape() uint64 {
-	h := fnv.New64a()
-	put := func(parts ...string) {
-		for _, p := range parts {
-			fmt.Fprintf(h, "%d:%s,", len(p), p)
+	for i, name := range sp.Drop {
+		if slices.ContainsFunc(sp.renames, func(r renaming) bool { return r.from == name }) {
+			sp.errorf(&errs, "drop."+itoa(i), "%q is renamed and dropped; remove one of them", name)
 		}
 	}
-	put(sp.stream, strings.Join(sp.filters, "\x00"), sp.Where.Text, sp.Key.Text)
-	if sp.Time != nil {
-		put("time", sp.Time.Field.Text, sp.Time.Unit)
+	if len(sp.Drop)+len(sp.renames) > 0 && sp.From != nil && len(sp.outputs) > 0 && !slices.ContainsFunc(sp.outputs, sp.passesOn) {
+		key := "drop"
+		if len(sp.renames) > 0 {
+			key = "rename"
+		}
+		sp.errorf(&errs, key, "%s has no effect: no output of this rule passes the payload on", key)
 	}
-	if sp.Window != nil {
-		put("tumbling", time.Duration(sp.Window.Tumbling).String())
-	}
-	for _, c := range sp.columns {
-		put(c.source.Text)
-	}
-	_, _ = io.WriteString(h, ";")
-	return h.Sum64()
+	return errs.Err()
+}
+
+func (sp *spec) errorf(errs *config.Errors, key, format string, args ...any) {
+	errs.Add(sp.section.Errorf(key, format, args...))
 }

@@ -396,7 +396,7 @@ func (c *commit) seal(w *writing, first uint64) {
 
 // write puts the entries into one transaction and waits for the sync.
 func (c *commit) write() error {
-	if hook := c.log.opt.onCommit; hook != nil {
+	if hook := c.log.opt.OnCommit; hook != nil {
 		if err := hook(); err != nil {
 			return err
 		}

@@ -153,7 +153,7 @@ func TestAFailedWriteStopsEveryAcknowledgement(t *testing.T) {
 	broken := errors.New("the disk is broken")
 	failing := false
 	l := open(t, t.TempDir(), func(o *Options) {
-		o.onCommit = func() error {
+		o.OnCommit = func() error {
 			if failing {
 				return broken
 			}

@@ -16,12 +16,14 @@ import (
 //	earliest receive time (signed), length of the range in ns (uvarint)
 //	number of topic hashes, 0 if there are more than maxTopics (uvarint)
 //	the hashes in ascending order, 4 bytes each
+//	1 if an event has the flag Retain, else 0; without this byte it may
 type blockIndex struct {
 	count    uint64
 	bytes    uint64
 	earliest event.Time
 	latest   event.Time
 	topics   []uint32 // nil: may hold any topic
+	retain   bool     // an event may have the flag Retain
 }
 
 const (
@@ -49,6 +51,7 @@ func (x *blockIndex) observe(ev, before *event.Event) {
 		x.latest = ev.Received
 	}
 	x.count++
+	x.retain = x.retain || ev.Retain
 	if len(x.topics) > maxTopics || before != nil && before.Topic == ev.Topic {
 		return
 	}
@@ -68,14 +71,18 @@ func (x *blockIndex) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, x.bytes)
 	b = binary.AppendVarint(b, int64(x.earliest))
 	b = binary.AppendUvarint(b, uint64(x.latest-x.earliest))
-	if len(x.topics) > maxTopics {
-		return append(b, 0)
+	topics := x.topics
+	if len(topics) > maxTopics {
+		topics = nil
 	}
-	b = binary.AppendUvarint(b, uint64(len(x.topics)))
-	for _, h := range x.topics {
+	b = binary.AppendUvarint(b, uint64(len(topics)))
+	for _, h := range topics {
 		b = binary.LittleEndian.AppendUint32(b, h)
 	}
-	return b
+	if x.retain {
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 func parseIndex(b []byte) (blockIndex, error) {
@@ -88,9 +95,10 @@ func parseIndex(b []byte) (blockIndex, error) {
 	x.earliest = event.Time(d.varint())
 	x.latest = x.earliest + event.Time(d.uvarint())
 	n := d.uvarint()
-	if d.bad || n > maxTopics || uint64(len(d.b)) != 4*n {
+	if d.bad || n > maxTopics || uint64(len(d.b)) != 4*n && uint64(len(d.b)) != 4*n+1 {
 		return x, fmt.Errorf("%w: block index", ErrFormat)
 	}
+	x.retain = uint64(len(d.b)) == 4*n || d.b[4*n] != 0
 	for i := range n {
 		x.topics = append(x.topics, binary.LittleEndian.Uint32(d.b[4*i:]))
 	}

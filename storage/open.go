@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	badger "github.com/dgraph-io/badger/v4"
 )
 
@@ -29,6 +31,7 @@ func (l *Log) openStore() error {
 	if err := removeEmptyFiles(dir); err != nil {
 		return fmt.Errorf("open the store in %s: %w", l.opt.Dir, err)
 	}
+	readHeads(dir)
 	if err := l.probe(); err != nil {
 		return l.setAside(dir, err)
 	}
@@ -112,6 +115,24 @@ func (l *Log) setAside(dir string, cause error) error {
 	}
 	l.report.NewEpoch = "the store was damaged"
 	return l.restorePositions()
+}
+
+// readHeads brings the first page of every value log file into the page cache,
+// and nothing more. Badger looks at it through a memory map when it opens the
+// file, and the kernel would read far ahead there: for many files on a small
+// device, more than there is memory.
+func readHeads(dir string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	page := make([]byte, 4096)
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			continue // opening the store will say so
+		}
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM)
+		_, _ = f.ReadAt(page, 0)
+		_ = f.Close()
+	}
 }
 
 // removeEmptyFiles removes log files of no bytes: a power cut between the

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"log/slog"
+	"math/bits"
 	"time"
 )
 
@@ -41,8 +42,9 @@ type Options struct {
 	// noSync opens the store without syncing: the control of the power-cut
 	// test, reachable only in a binary built with the tag nosync.
 	noSync bool
-	// hooks of tests
-	onCommit func() error
+	// OnCommit, if set, is called before each transaction is written: tests of
+	// what must not wait for the disk make it slow. An error fails the store.
+	OnCommit func() error
 }
 
 // StreamOptions are the limits of one stream.
@@ -84,6 +86,9 @@ const (
 	Block                    // sources wait
 	Reject                   // sources get an error that wraps ErrStreamFull
 )
+
+// ShareOn32Bit is the most that a Share comes to on a 32-bit system.
+const ShareOn32Bit = 256 * mebibyte
 
 // DefaultReserve is what Options.Reserve is if it is 0.
 const DefaultReserve = 64 * mebibyte
@@ -137,6 +142,9 @@ func (o *Options) setDefaults() {
 func (o StreamOptions) within(total int64) StreamOptions {
 	if o.Share > 0 && total > 0 {
 		share := max(int64(o.Share*float64(total)), leastMax)
+		if bits.UintSize == 32 {
+			share = min(share, ShareOn32Bit) // there is no room for more maps
+		}
 		if o.Max <= 0 || share < o.Max {
 			o.Max = share
 		}

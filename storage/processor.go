@@ -16,12 +16,13 @@ type processorState struct {
 }
 
 // Input is something other than an event that moved a processor's state: the
-// time of a tick that closed windows. It took effect behind the events below
-// After.
+// time of a tick, or what the processor says in Data, which is JSON. It took
+// effect behind the events below After.
 type Input struct {
-	Sequence uint64     `json:"-"`
-	After    uint64     `json:"after"`
-	Now      event.Time `json:"now"`
+	Sequence uint64          `json:"-"`
+	After    uint64          `json:"after"`
+	Now      event.Time      `json:"now"`
+	Data     json.RawMessage `json:"data,omitempty"`
 }
 
 // Step is what a processor wants to have written in one transaction: its

@@ -27,6 +27,12 @@ func (s *Stream) Scanner(wants func(topic string) bool) *Scanner {
 	return sc
 }
 
+// RetainedScanner returns a scanner of what is on disk that passes over blocks
+// without an event that has the flag Retain.
+func (s *Stream) RetainedScanner() *Scanner {
+	return &Scanner{stream: s, sel: &selection{retained: true}}
+}
+
 // Read returns some events from offset on, without waiting, and the offset to
 // go on at. What retention has removed, what cannot be read, and blocks
 // without a wanted topic are passed over: the first event may have a higher

@@ -131,3 +131,30 @@ func TestTheAgeOfAnEventDoesNotJumpWithTheClock(t *testing.T) {
 		}
 	}
 }
+
+func TestAScannerOfRetainedMessagesReadsOnlyBlocksThatHaveSome(t *testing.T) {
+	l := open(t, t.TempDir(), func(o *Options) { o.TailBytes = 1 })
+	for i := range 50 {
+		events := numbered(10*i, 10)
+		events[3].Retain = i == 20
+		appendNow(t, l, "events", events...)
+	}
+	s := l.Stream("events").RetainedScanner()
+	read, found := 0, []uint64{}
+	for next := uint64(1); next <= 490; {
+		events, to, err := s.Read(next)
+		if err != nil || to <= next {
+			t.Fatalf("read at %d goes on at %d: %v", next, to, err)
+		}
+		read += len(events)
+		for _, e := range events {
+			if e.Retain {
+				found = append(found, e.Offset)
+			}
+		}
+		next = to
+	}
+	if len(found) != 1 || found[0] != 204 || read > 40 {
+		t.Errorf("the retained messages are %v, want 204; %d events were read", found, read)
+	}
+}

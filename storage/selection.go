@@ -15,6 +15,8 @@ type selection struct {
 	wants func(topic string) bool // nil wants all
 	known map[uint32]bool         // by topic hash: whether a topic with it is wanted
 	times Times
+	// retained wants only what has the flag Retain.
+	retained bool
 }
 
 // maxKnown bounds what is remembered; beyond it everything is learned anew.
@@ -72,7 +74,7 @@ func (s *Stream) skippable(offset uint64, sel *selection) (n uint64) {
 			}
 			err := it.Item().Value(func(v []byte) error {
 				x, err := parseIndex(v)
-				if err == nil && sel.times.touches(&x) && (sel.wants == nil || x.mayHold(mayWant)) {
+				if err == nil && sel.times.touches(&x) && (!sel.retained || x.retain) && (sel.wants == nil || x.mayHold(mayWant)) {
 					return errWanted
 				}
 				n += x.count

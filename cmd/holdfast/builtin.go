@@ -36,6 +36,9 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		runCommand(),
 		checkCommand(),
+		schemaCommand(),
+		testCommand(),
+		explainCommand(),
 		demoCommand(),
 		statusCommand(),
 		deadCommand(),
@@ -44,6 +47,7 @@ func commands() []*cobra.Command {
 		destinationCommand(),
 		pubCommand(),
 		subCommand(),
+		rulesCommand(),
 		reloadCommand(),
 		passwdCommand(),
 		devicesCommand(),

@@ -72,5 +72,5 @@ func (g *gatewayFlags) client() (*ops.Client, error) {
 	case g.config.given() && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
 		return nil, err
 	}
-	return ops.NewClient(ops.SocketPaths("")...), nil
+	return ops.NewClient(ops.SocketPaths(gateway.StorePath(g.config.files()))...), nil
 }

@@ -56,7 +56,9 @@ type source struct {
 	interval time.Duration
 }
 
-func (in *source) Quantities() []devices.Quantity { return []devices.Quantity{{Name: "level"}} }
+func (in *source) Quantities() []devices.Quantity {
+	return []devices.Quantity{{Name: "level", Edges: true}}
+}
 
 // Run reads the line until ctx ends or its chip has gone.
 func (in *source) Run(ctx context.Context, feed *devices.Feed) error {

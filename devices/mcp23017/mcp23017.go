@@ -153,7 +153,7 @@ type source struct {
 
 func (c *source) Quantities() (all []devices.Quantity) {
 	for _, in := range c.inputs {
-		all = append(all, devices.Quantity{Name: in.name})
+		all = append(all, devices.Quantity{Name: in.name, Edges: true})
 	}
 	for _, out := range c.outputs {
 		all = append(all, devices.Quantity{Name: out.name})

@@ -54,7 +54,7 @@ func NewThermometer(bits int, w Weather) *Thermometer {
 	step := 256 / float64(int(1)<<bits)
 	d.get = func(reg byte, now time.Time) uint16 {
 		if reg&3 == 0 {
-			return signed(w(now).Temperature, step) << (16 - bits)
+			return signed(min(max(w(now).Temperature, -128), 128-step), step) << (16 - bits)
 		}
 		return d.config
 	}
@@ -84,7 +84,7 @@ func NewMCP9808(w Weather) *MCP9808 {
 		case 5:
 			if d.config&0x0100 == 0 { // else it sleeps
 				step := []float64{0.5, 0.25, 0.125, 0.0625}[d.resolution]
-				held = signed(math.Round(w(now).Temperature/step)*step, 0.0625) & 0x1fff
+				held = signed(math.Round(min(max(w(now).Temperature, -256), 256-step)/step)*step, 0.0625) & 0x1fff
 			}
 			return held
 		case 6:

@@ -590,27 +590,6 @@ func TestMistakesInRulesAreNamed(t *testing.T) {
 	}
 }
 
-// FuzzCovers: whatever a filter matches is matched by one that covers it.
-func FuzzCovers(f *testing.F) {
-	for _, s := range [][3]string{
-		{"#", "a/b", "a/b"}, {"a/#", "a", "a"}, {"a/+/#", "a/b/#", "a/b"}, {"+/a", "$x/a", "$x/a"}, {"#", "$SYS/#", "$SYS/x"},
-		{"/#", "/+", "/"}, {"a/+", "a/#", "a"}, {"+/+", "+/#", "a/b"},
-	} {
-		f.Add(s[0], s[1], s[2])
-	}
-	f.Fuzz(func(t *testing.T, a, b, topic string) {
-		if event.CheckFilter(a) != nil || event.CheckFilter(b) != nil || event.CheckTopic(topic) != nil {
-			return
-		}
-		if covers(a, b) && event.Match(b, topic) && !event.Match(a, topic) {
-			t.Fatalf("%s is taken to cover %s, but does not match %s", a, b, topic)
-		}
-		if covers(a, topic) != event.Match(a, topic) {
-			t.Fatalf("covers and Match differ on %s and the topic %s", a, topic)
-		}
-	})
-}
-
 // FuzzFill: with names in it, a pattern allows no topic in which a level of
 // the pattern without a name differs, and no topic of another depth.
 func FuzzFill(f *testing.F) {

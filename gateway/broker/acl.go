@@ -163,7 +163,7 @@ func (t *topics) permit(filter string) bool {
 		return true
 	}
 	has := func(filters []string) bool {
-		return slices.ContainsFunc(filters, func(f string) bool { return covers(f, filter) })
+		return slices.ContainsFunc(filters, func(f string) bool { return event.Covers(f, filter) })
 	}
 	return has(t.allow) && !has(t.deny)
 }
@@ -182,31 +182,6 @@ func (r *rights) maySubscribe(filter string) bool {
 		_, filter, _ = strings.Cut(filter, "/")
 	}
 	return r.subscribe.permit(filter)
-}
-
-// covers reports whether filter a matches every topic that b matches, which
-// may be a topic itself. It may miss that where it takes more than one look at
-// each level: +/# is not taken to cover #.
-func covers(a, b string) bool {
-	if strings.HasPrefix(b, "$") && (a[0] == '+' || a[0] == '#') { // [MQTT-4.7.2-1]
-		return false
-	}
-	for {
-		x, restA, moreA := strings.Cut(a, "/")
-		if x == "#" {
-			return true
-		}
-		y, restB, moreB := strings.Cut(b, "/")
-		if y == "#" || x != "+" && x != y {
-			return false
-		}
-		switch {
-		case !moreA || !moreB:
-			return !moreB && (!moreA || restA == "#") // a/# matches a
-		default:
-			a, b = restA, restB
-		}
-	}
 }
 
 // rights returns what the session's client may do at this moment.

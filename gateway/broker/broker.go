@@ -25,8 +25,13 @@
 // the process if there is a [State]. Messages for subscribers are in the log
 // only: a session has a place there, see cursor. SUBACK says that the
 // subscription is on disk, and CONNACK that the will is; what subscribers have
-// acknowledged follows within a second, so that after kill -9 a client may get
-// messages at QoS 1 again that it acknowledged in the last one.
+// acknowledged follows within a second, or along with the next commit when that
+// is much. So after kill -9 a client may get the last messages at QoS 1 again
+// that it acknowledged.
+//
+// A subscriber gets messages at QoS 1 and 2 in the order of their stream, and so those
+// of one publisher to one topic as they were published, whatever their QoS. One
+// at QoS 0 may overtake what waits for a subscriber that does not keep up.
 package broker
 
 import (
@@ -100,6 +105,7 @@ type Options struct {
 
 	Logger  *slog.Logger // default: none
 	Version string       // told below $SYS
+	Gateway string       // the name of the gateway, told to other gateways
 
 	// Emit takes a batch into the log, under the contract of [event.Emit].
 	// It is called from one goroutine per client, concurrently.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"holdfast/gateway/event"
 )
 
 const (
@@ -62,6 +64,8 @@ type conn struct {
 	refreshed time.Time            // when the read deadline was set
 	heard     bool                 // a packet came since
 	connected bool                 // CONNECT has been passed on
+	bridge    bool                 // the client is another broker
+	origin    *event.ID            // what its messages come from, if that is known
 	hello     *hello               // it, until mochi has it
 	bye       bool                 // the client has taken its leave
 	gone      bool                 // the client's end is closed

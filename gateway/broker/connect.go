@@ -11,6 +11,7 @@ import (
 // empty password) and allows what is not, gets a plain one.
 type hello struct {
 	v5        bool
+	bridge    bool // it comes from another broker
 	clean     bool
 	keepAlive uint16
 	id        string
@@ -53,16 +54,18 @@ const (
 // right as to v5: how the error is to be told. The slices are the packet's.
 func (l *Limits) parseConnect(body []byte) (h hello, err error) {
 	r := reader{b: body}
-	name, level := r.text(), r.byte()
+	name := r.text()
+	version, bridge := level(r.byte())
+	h.bridge = bridge
 	switch {
 	case name != "MQTT" && name != "MQIsdp": // [MQTT-3.1.2-1]
 		return h, &violation{code: codeBadVersion, what: "CONNECT of another protocol"}
 	case r.short:
 		return h, malformed("CONNECT cut short")
-	case name == "MQIsdp" || level != 4 && level != 5: // [MQTT-3.1.2-2]; MQIsdp is 3.1
+	case name == "MQIsdp" || version != 4 && version != 5: // [MQTT-3.1.2-2]; MQIsdp is 3.1
 		return h, &violation{code: codeBadVersion, code3: refusedVersion, what: "version of the protocol that is not 3.1.1 or 5"}
 	}
-	h.v5 = level == 5
+	h.v5 = version == 5
 	flags := r.byte()
 	h.keepAlive = r.uint16()
 	h.clean, h.named, h.secret = flags&flagClean != 0, flags&flagUser != 0, flags&flagPassword != 0

@@ -140,8 +140,8 @@ func (k *cursor) keepUp() (lost uint64) {
 	return lost
 }
 
-// puller is who owns a cursor that is behind. All methods but wants are called
-// with its lock held.
+// puller is who owns a cursor that is behind. Methods are called with its lock
+// held unless noted.
 type puller interface {
 	sync.Locker
 	place() *cursor
@@ -150,6 +150,7 @@ type puller interface {
 	take(m *message) bool // take it, or pass over it; false: there is no room
 	again() (f *Feed, offset uint64, ok bool)
 	repeat(m *message, f *Feed, offset uint64) // take again; m is nil if it is gone
+	repeated()                                 // repeat was called; without the lock
 	joined(lost uint64)                        // it has caught up
 	owes() bool                                // there is something that is not in the log
 	pay()                                      // give that, as far as there is room
@@ -198,6 +199,7 @@ func (u *pump) run() {
 			p.Lock()
 			p.repeat(m, f, offset)
 			p.Unlock()
+			p.repeated()
 			continue
 		}
 		f := u.lagging(k)

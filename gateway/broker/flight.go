@@ -22,9 +22,9 @@ const (
 type flight struct {
 	c       *conn
 	acks    []ack
-	at      []int // for each of the first acks the index of its event; -1 for none
-	pending int   // messages at QoS 1 and 2 in it
-	once    int   // of these, at QoS 1
+	at      []int32 // for each of the first acks the index of its event; -1 for none
+	pending int     // messages at QoS 1 and 2 in it
+	once    int     // of these, at QoS 1
 	events  int
 	quota   int         // how many messages at QoS 1 and 2 there may be
 	alone   bool        // its client waits for it, and no other client publishes
@@ -42,15 +42,15 @@ func (f *flight) answer(p publish, reason byte, event int) {
 	default:
 		return
 	}
-	f.at = append(f.at, event)
+	f.at = append(f.at, int32(event))
 }
 
 // refusal tells which acknowledgements of a flight stand for events that are
 // not on disk. The zero value is none of them.
 type refusal struct {
 	all  bool
-	some []int // indexes of events, ascending
-	at   []int // as flight.at
+	some []int   // indexes of events, ascending
+	at   []int32 // as flight.at
 }
 
 // of reports whether the ith acknowledgement is for an event that was refused.
@@ -58,7 +58,7 @@ func (r refusal) of(i int) bool {
 	if len(r.some) == 0 || i >= len(r.at) {
 		return r.all
 	}
-	_, found := slices.BinarySearch(r.some, r.at[i])
+	_, found := slices.BinarySearch(r.some, int(r.at[i]))
 	return found
 }
 

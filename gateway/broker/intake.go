@@ -155,7 +155,7 @@ func (c *conn) takeConnect(h header, body []byte) (plain []byte, err error) {
 	case c.v5 && h.padded():
 		return nil, malformed("remaining length of more bytes than it needs")
 	}
-	c.connected, c.hello = true, &hello
+	c.connected, c.hello, c.bridge = true, &hello, hello.bridge
 	return hello.plain(), nil
 }
 
@@ -291,6 +291,7 @@ func (c *conn) takePublish(batch *Batch, f *flight, first byte, body []byte) (si
 		Payload: p.payload,
 		QoS:     p.qos,
 		Retain:  p.retain,
+		Cause:   c.origin,
 	})
 	size = len(p.payload)
 	if props.seen&^(1<<propTopicAlias) != 0 {

@@ -13,6 +13,10 @@ const (
 	// keepEvery is how often what has changed is written: acknowledgements of
 	// subscribers are on disk within a second.
 	keepEvery = 800 * time.Millisecond
+	// keepAfter is after how many acknowledgements of a subscriber they go along
+	// with the next commit, so that a busy one is not sent a second's messages
+	// again after kill -9.
+	keepAfter = 128
 	// refreshEvery is after how many times the clock is written though nothing
 	// has happened.
 	refreshEvery = 40
@@ -192,7 +196,7 @@ func (k *keeper) replay(f *Feed) {
 	if k.state == nil || !ok {
 		return
 	}
-	scanner := f.stream.Scanner(nil)
+	scanner := f.stream.Retained()
 	for from < f.start {
 		events, next, err := scanner.Read(from)
 		if err != nil || next <= from {
@@ -253,7 +257,7 @@ func (k *keeper) keep(all bool) {
 			o.lose(o.age(b))
 		}
 		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
-			k.put(o.entries(false), false, nil)
+			k.write(o.entries(false)...)
 		}
 		gone := o.c == nil && o.lasts && !o.over && s.expiry > 0 && k.clock()-s.left > s.expiry
 		o.mu.Unlock()
@@ -305,14 +309,14 @@ func (k *keeper) putGroup(gp groupPlace) {
 	defer g.mu.Unlock()
 	if len(g.members) > 0 {
 		g.stored = true
-		k.put([]Entry{{keyGroup + g.filter, gp.p.append(nil)}}, false, nil)
+		k.write(Entry{keyGroup + g.filter, gp.p.append(nil)})
 	}
 }
 
 // dropGroup forgets a group without members. The caller holds g.mu.
 func (k *keeper) dropGroup(g *group) {
 	if g.stored {
-		k.put([]Entry{{keyGroup + g.filter, nil}}, false, nil)
+		k.write(Entry{keyGroup + g.filter, nil})
 	}
 }
 
@@ -342,7 +346,7 @@ func (k *keeper) keepRetained(refresh bool) {
 		}
 		entries = append(entries, e)
 		if size += len(e.Key) + len(e.Value); size > 32<<10 {
-			k.put(entries, false, nil)
+			k.write(entries...)
 			entries, size = nil, 0
 		}
 	}
@@ -355,7 +359,7 @@ func (k *keeper) keepRetained(refresh bool) {
 	k.wrote = covered
 	boot, mono := b.bootClock()
 	rec, _ := json.Marshal(clockRecord{k.clock(), time.Now(), boot, mono, covered}) // of plain types
-	k.put(append(entries, Entry{keyClock, rec}), false, nil)
+	k.write(append(entries, Entry{keyClock, rec})...)
 }
 
 // put changes the State, if there is one.
@@ -363,11 +367,12 @@ func (k *keeper) put(entries []Entry, hurry bool, done func(error)) (err error) 
 	if k.state == nil {
 		return nil
 	}
-	if done == nil {
-		done = func(error) {}
-	}
 	return k.state.Put(entries, hurry, done)
 }
+
+// write is put for those who do not wait for it. It fails only when the log
+// has failed or is closed, which is told elsewhere.
+func (k *keeper) write(entries ...Entry) { _ = k.put(entries, false, func(error) {}) }
 
 // tell puts a session on disk, or takes it off when it does not last, and
 // returns when that is done.
@@ -404,7 +409,7 @@ func (k *keeper) note(s *session) {
 	defer o.mu.Unlock()
 	if o.lasts && !o.over {
 		o.stored = true
-		_ = k.put(o.entries(true), false, nil) // or the log has failed
+		k.write(o.entries(true)...)
 	}
 }
 
@@ -415,7 +420,7 @@ func (k *keeper) forget(s *session) {
 	defer o.mu.Unlock()
 	if o.stored {
 		o.stored = false
-		k.put(forgotten(s.id), false, nil)
+		k.write(forgotten(s.id)...)
 	}
 }
 

@@ -12,6 +12,8 @@ type Stream interface {
 	Name() string
 	// Scanner returns a reader of what is on disk for those topics.
 	Scanner(wants func(topic string) bool) Scanner
+	// Retained returns a reader that may pass over what has no retain flag.
+	Retained() Scanner
 }
 
 // Scanner reads a stream for one goroutine.

@@ -23,6 +23,7 @@ func newMemStream(name string) *memStream { return &memStream{name: name, first:
 func (s *memStream) Name() string { return s.name }
 
 func (s *memStream) Scanner(func(string) bool) Scanner { return s }
+func (s *memStream) Retained() Scanner                 { return s }
 
 func (s *memStream) Read(offset uint64) ([]event.Event, uint64, error) {
 	s.mu.Lock()

@@ -17,8 +17,9 @@ import (
 // For a session that outlasts its connections, what exactly once takes is on
 // disk before the client sees it: the packet identifier before PUBLISH, and
 // that PUBREC came before PUBREL. Otherwise a client could be given a message
-// twice after the gateway was killed. What else changes reaches the disk within
-// a second.
+// twice after the gateway was killed. Messages that come behind one that waits
+// for that, at any QoS, wait with it: a client gets what it keeps up with in the
+// order of the log. What else changes reaches the disk within a second.
 type outbox struct {
 	b *Broker
 	s *session
@@ -40,11 +41,15 @@ type outbox struct {
 	overlap bool     // the window may hold messages that are still to be read
 	stored  bool     // it is on disk
 
-	debts  []debt // retained messages for new subscriptions
-	toSend []byte // packets that wait for what is being told
-	saving bool
+	debts   []debt    // retained messages for new subscriptions
+	waits   departure // packets that go when the session is on disk
+	leaving bool      // there is a PUBLISH among those for which it is being written
+	saving  bool
+	settled int  // messages acknowledged since the place was given to be written
+	noting  bool // the place is being written because of them
 
 	filters atomic.Pointer[[]string] // of subs, for scanners
+	peer    string                   // the gateway that the client is, see introductions
 }
 
 // memo remembers what topics match.
@@ -72,6 +77,7 @@ func (s *subscription) asIs() bool    { return s.options&8 != 0 }
 // there when the feed was at offset if that is not nil. The caller holds o.mu.
 func (o *outbox) match(topic string, f *Feed, offset uint64) (m match) {
 	var own match
+	m.peer = o.peer
 	for _, sub := range o.subs {
 		if isShared(sub.filter) || !event.Match(sub.filter, topic) {
 			continue
@@ -117,7 +123,7 @@ func (o *outbox) offer(m *message, mt *match) {
 	case o.over:
 	case qos == 0:
 		if o.c != nil {
-			o.c.publish(o.delivery(m, 0, mt))
+			o.send(o.delivery(m, 0, mt))
 		}
 	case !o.behind && o.c != nil && o.room():
 		o.deliver(m, qos, mt, nil)
@@ -138,10 +144,11 @@ func (o *outbox) lose(n uint64) {
 	}
 }
 
-// room reports whether one more message at QoS 1 or 2 may be sent.
+// room reports whether one more message at QoS 1 or 2 may be sent. What earlier
+// connections were sent comes first.
 func (o *outbox) room() bool {
 	w := &o.window
-	return w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
+	return w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
 }
 
 func (o *outbox) delivery(m *message, qos byte, mt *match) delivery {
@@ -174,46 +181,7 @@ func (o *outbox) deliver(m *message, qos byte, mt *match, g *group) {
 	o.dirty = true
 }
 
-// send writes a message, at QoS 2 once its packet identifier is on disk.
-func (o *outbox) send(d delivery) (ok bool) {
-	if d.qos < 2 || !o.kept() {
-		return o.c.publish(d)
-	}
-	if o.toSend, ok = appendPublish(o.toSend, d, o.c.v5, o.c.limit); ok {
-		o.c.countSent(len(d.e.Payload))
-		o.save()
-	}
-	return ok
-}
-
-// kept reports whether the session is on disk.
-func (o *outbox) kept() bool { return o.lasts && o.b.keeper.on() }
-
-// save puts the session on disk and then sends what waits for that.
-func (o *outbox) save() {
-	if o.saving || len(o.toSend) == 0 {
-		return
-	}
-	o.saving = true
-	c, packets := o.c, o.toSend
-	o.toSend = nil
-	err := o.b.keeper.put(o.entries(false), true, func(err error) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.saving = false
-		if err == nil {
-			c.queue(packets)
-		}
-		if o.c != nil {
-			o.save()
-		}
-	})
-	if err != nil { // the log has failed or is closed
-		o.saving = false
-	}
-}
-
-// Acknowledged takes what a client says about messages that it was sent.
+// acknowledged takes what a client says about messages that it was sent.
 func (o *outbox) acknowledged(c *conn, acks []ack) {
 	o.mu.Lock()
 	if o.c != c {
@@ -230,10 +198,12 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 		case a.kind == typePuback && m.qos == 1, a.kind == typePubcomp && m.released,
 			a.kind == typePubrec && m.qos == 2 && a.reason >= codeUnspecified && !m.released:
 			o.window.settle(m)
+			o.settled++
 		case a.kind == typePubrec && m.qos == 2:
 			m.released = true
 			if o.kept() {
-				o.toSend = appendAck(o.toSend, ack{kind: typePubrel, id: a.id}, c.v5)
+				o.waits.packets = appendAck(o.waits.packets, ack{kind: typePubrel, id: a.id}, c.v5)
+				o.waits.recorded = true
 			} else {
 				answer = appendAck(answer, ack{kind: typePubrel, id: a.id}, c.v5)
 			}
@@ -241,6 +211,7 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 	}
 	o.dirty = true
 	o.save()
+	o.note()
 	if len(answer) > 0 {
 		c.queue(answer)
 	}
@@ -287,7 +258,7 @@ func (o *outbox) end(c *conn) {
 	if c != nil && o.c != c {
 		return
 	}
-	o.c, o.memo, o.toSend, o.debts = nil, nil, nil, nil
+	o.c, o.memo, o.waits, o.debts = nil, nil, departure{}, nil
 	o.window.land()
 	o.fallBehind(o.b)
 	o.dirty = true
@@ -404,6 +375,19 @@ func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
 	o.window.launch(w)
 	if !o.c.publish(d) {
 		o.window.settle(o.window.find(d.id))
+	}
+}
+
+// repeated lets the groups go on when all has been sent again.
+func (o *outbox) repeated() {
+	o.mu.Lock()
+	groups := o.groups
+	if o.window.grounded() != nil {
+		groups = nil
+	}
+	o.mu.Unlock()
+	for _, g := range groups {
+		g.kick()
 	}
 }
 

@@ -138,7 +138,7 @@ func (o *outbox) pay() {
 			mt.ids = []int{d.sub.id}
 		}
 		if qos := min(m.e.QoS, mt.qos); qos == 0 {
-			o.c.publish(o.delivery(m, 0, &mt))
+			o.send(o.delivery(m, 0, &mt))
 		} else {
 			o.deliver(m, qos, &mt, nil)
 		}

@@ -175,6 +175,7 @@ type match struct {
 	ids    []int  // subscription identifiers
 	own    *match // with local: what the others of them amount to
 	since  []uint64
+	peer   string // the gateway that the client is: what came from there does not go back
 }
 
 // targetsOf returns the subscribers of a topic, nil if there are none.
@@ -244,6 +245,9 @@ func (b *Broker) fanOut(m *message, t *targets) {
 // forClient returns what counts for an event, which may be the client's own
 // [MQTT-3.8.3-3]; nil if nothing does.
 func (m *match) forClient(id string, e *event.Event) *match {
+	if e.CameFrom(m.peer) {
+		return nil
+	}
 	if m.local && e.Source == "mqtt" && e.Client == id {
 		return m.own
 	}

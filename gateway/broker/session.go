@@ -269,7 +269,7 @@ func (b *Broker) conclude(s *session) (stored bool) {
 	o.unsubscribeAll()
 	o.mu.Lock()
 	o.keepUp()
-	o.window, o.memo, o.debts, o.toSend = window{}, nil, nil, nil
+	o.window, o.memo, o.debts, o.waits = window{}, nil, nil, departure{}
 	o.mu.Unlock()
 	b.forget(s)
 	return stored

@@ -170,7 +170,7 @@ func (o *outbox) share(m *message, sub *subscription, g *group) bool {
 	qos := min(m.e.QoS, mt.qos)
 	switch {
 	case qos == 0:
-		return o.c.publish(o.delivery(m, 0, &mt))
+		return o.send(o.delivery(m, 0, &mt))
 	case !o.room():
 		return false
 	}
@@ -194,6 +194,7 @@ func (g *group) version() uint64     { return 0 }
 func (g *group) joined(n uint64)     { g.lose(n) }
 func (g *group) owes() bool          { return false }
 func (g *group) pay()                {}
+func (g *group) repeated()           {}
 func (g *group) wants(t string) bool { return event.Match(g.topics, t) }
 
 func (g *group) ready() bool {

@@ -66,7 +66,8 @@ func (c *conn) subscribe(r request) error {
 	rights := s.rights(b)
 	b.route.Lock()
 	for i, filter := range r.filters {
-		if !rights.maySubscribe(filter) {
+		peer := introduced(filter)
+		if !rights.maySubscribe(filter) && !(c.bridge && peer != "") {
 			b.say("mqtt subscription refused", c.name(), fmt.Errorf("user %q may not subscribe to %s", c.who.user, filter))
 			if codes[i] = codeNotAuthorized; !c.v5 {
 				codes[i] = codeUnspecified
@@ -81,6 +82,9 @@ func (c *conn) subscribe(r request) error {
 			continue
 		}
 		o := r.options[i]
+		if peer != "" {
+			o = 0 // which tells it from other brokers
+		}
 		codes[i] = o & 3
 		sub := &subscription{filter: filter, options: o & 0x0f, id: r.subID}
 		existed := s.out.subscribe(sub)
@@ -100,6 +104,12 @@ func (c *conn) subscribe(r request) error {
 	}
 	ack = append(ack, codes...)
 	c.queue(append(appendVarint([]byte{typeSuback << 4}, len(ack)), ack...))
+	for _, filter := range r.filters {
+		if introduced(filter) != "" {
+			c.introduce(filter)
+			c.origin = s.origin()
+		}
+	}
 	s.out.owe(fresh)
 	return nil
 }
@@ -232,9 +242,13 @@ func treeFilters(filter string) []string {
 // refilter tells scanners what the subscriptions are. The caller holds o.mu.
 func (o *outbox) refilter() {
 	filters := make([]string, 0, len(o.subs))
+	o.peer = ""
 	for f := range o.subs {
 		if !isShared(f) {
 			filters = append(filters, f)
+		}
+		if name := introduced(f); name != "" {
+			o.peer = name
 		}
 	}
 	o.filters.Store(&filters)

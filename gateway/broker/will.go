@@ -91,8 +91,8 @@ func (s *session) willDone(b *Broker, w *will) {
 	case !o.stored:
 	case o.over || !o.lasts:
 		o.stored = false
-		b.keeper.put(forgotten(s.id), false, nil)
+		b.keeper.write(forgotten(s.id)...)
 	default:
-		b.keeper.put(o.entries(true), false, nil)
+		b.keeper.write(o.entries(true)...)
 	}
 }

@@ -105,6 +105,7 @@ var (
 // value decodes a section into v by the type of v.
 func (d *decoder) value(s *Section, v reflect.Value, o options) {
 	t := v.Type()
+	s.node.file.trace.note(s, v, o)
 	switch {
 	case t == sectionType:
 		v.Set(reflect.ValueOf(s))

@@ -149,6 +149,7 @@ type file struct {
 	name  string
 	dir   string
 	lines []string
+	trace *Trace // nil unless someone asks what is decoded
 }
 
 func (f *file) line(n int) string {

@@ -76,7 +76,8 @@ type Event struct {
 	// Properties are further MQTT 5 properties; nil when there are none.
 	Properties *Properties
 	// Cause is the event that this one was made from; nil for events that
-	// came from outside.
+	// came from outside. One that was taken over from another gateway has that
+	// gateway's name in it, and no offset if that is not known.
 	Cause *ID
 }
 
@@ -94,6 +95,11 @@ type Properties struct {
 
 // Property is one MQTT 5 user property. Names may repeat; order is kept.
 type Property struct{ Name, Value string }
+
+// CameFrom reports whether e was taken over from that gateway as it is.
+func (e *Event) CameFrom(gateway string) bool {
+	return gateway != "" && e.Cause != nil && e.Cause.Offset == 0 && e.Cause.Gateway == gateway
+}
 
 // OrderingKey returns Key, or the topic where no key was set.
 func (e *Event) OrderingKey() string {

@@ -29,6 +29,7 @@ func (s *Server) controlHandler() http.Handler {
 	mux.HandleFunc("GET /v1/tail", s.serveTail)
 	s.letterRoutes(mux)
 	s.verifyRoutes(mux)
+	s.ruleRoutes(mux)
 	s.replayHandlers(mux)
 	if s.devices != nil {
 		mux.HandleFunc("GET /v1/devices", s.serveDevices)

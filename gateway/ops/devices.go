@@ -31,6 +31,7 @@ var ErrNoDevice = errors.New("there is no such output")
 type DeviceStatus struct {
 	Name     string          `json:"name"`
 	Driver   string          `json:"driver"`
+	Bus      string          `json:"bus,omitempty"` // or the chip of its lines
 	Topic    string          `json:"topic"`
 	State    string          `json:"state"` // starting, online, offline
 	Since    time.Time       `json:"since,omitzero"`

@@ -21,6 +21,7 @@ type Gateway interface {
 
 	Undertaker
 	Verifier
+	RuleKeeper
 	// StartReplay begins to send the events that the query selects once more
 	// and returns when the replay is on disk. It goes on after a restart.
 	StartReplay(ctx context.Context, q ReplayQuery) (ReplayStatus, error)

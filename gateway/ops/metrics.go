@@ -9,11 +9,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// newRegistry returns a registry with the metrics of g and of the process.
-func newRegistry(g Gateway) *prometheus.Registry {
+// newRegistry returns a registry with the metrics of g, its devices and the
+// process.
+func newRegistry(g Gateway, devices func() []DeviceStatus) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
-		collector{g},
+		collector{g, devices},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -44,6 +45,7 @@ var (
 	destinationLabels = []string{"destination", "stream"}
 	ruleLabels        = []string{"rule", "stream"}
 	reasonLabels      = []string{"reason"}
+	deviceLabels      = []string{"driver", "bus"}
 )
 
 var buildInfo = prometheus.NewDesc("holdfast_build_info",
@@ -220,9 +222,64 @@ var ruleMetrics = []metric[RuleStatus]{
 		func(r RuleStatus) float64 { return float64(r.Processor.Lag) }),
 }
 
+// deviceSum sums up the devices of one kind at one bus.
+type deviceSum struct {
+	DeviceStatus
+	devices, online int
+}
+
+var deviceMetrics = []metric[deviceSum]{
+	family(gauge, "devices", "Devices that are configured.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.devices) }),
+	family(gauge, "devices_online", "Devices that answer.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.online) }),
+	family(counter, "device_failures_total", "Times that a device failed.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.Failures) }),
+	family(counter, "device_readings_total", "Readings that devices gave.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.Sampled) }),
+	family(counter, "device_suppressed_total", "Readings that had hardly changed, or went into an aggregate.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.Suppressed) }),
+	family(counter, "device_captured_total", "Events of readings that are on disk.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.Captured) }),
+	family(counter, "device_missed_total", "Events of readings that the log did not take in time.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.Missed) }),
+	family(counter, "device_overruns_total", "Readings that were due while an earlier one still went on.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.Overruns) }),
+	family(counter, "device_out_of_range_total", "Readings beyond what is physically possible.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.OutOfRange) }),
+	family(counter, "device_lost_edges_total", "Edges of inputs that nobody took in time.", deviceLabels,
+		func(d deviceSum) float64 { return float64(d.Lost) }),
+}
+
+func sumDevices(all []DeviceStatus) (sums []deviceSum) {
+	for _, d := range all {
+		i := slices.IndexFunc(sums, func(s deviceSum) bool { return s.Driver == d.Driver && s.Bus == d.Bus })
+		if i < 0 {
+			i, sums = len(sums), append(sums, deviceSum{DeviceStatus: DeviceStatus{Driver: d.Driver, Bus: d.Bus}})
+		}
+		s := &sums[i]
+		s.devices++
+		if d.State == "online" {
+			s.online++
+		}
+		s.Failures += d.Failures
+		s.Sampled += d.Sampled
+		s.Suppressed += d.Suppressed
+		s.Captured += d.Captured
+		s.Missed += d.Missed
+		s.Overruns += d.Overruns
+		s.OutOfRange += d.OutOfRange
+		s.Lost += d.Lost
+	}
+	return sums
+}
+
 // collector turns one Status per scrape into metrics, so that the figures of
 // a scrape belong together and nothing is counted twice.
-type collector struct{ gateway Gateway }
+type collector struct {
+	gateway Gateway
+	devices func() []DeviceStatus
+}
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- buildInfo
@@ -234,6 +291,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	describe(ch, destinationMetrics)
 	describe(ch, replayMetrics)
 	describe(ch, ruleMetrics)
+	describe(ch, deviceMetrics)
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
@@ -262,6 +320,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, r := range st.Rules {
 		collect(ch, ruleMetrics, r, r.Name, r.Stream)
+	}
+	for _, d := range sumDevices(c.devices()) {
+		collect(ch, deviceMetrics, d, d.Driver, d.Bus)
 	}
 }
 

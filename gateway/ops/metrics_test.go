@@ -35,8 +35,45 @@ func fullStatus() Status {
 	}
 }
 
+func fullDevices() []DeviceStatus {
+	return []DeviceStatus{
+		{Name: "attic", Driver: "bme280", Bus: "1", State: "online", Sampled: 12, Captured: 10, Suppressed: 2, OutOfRange: 1},
+		{Name: "cellar", Driver: "bme280", Bus: "1", State: "offline", Sampled: 3, Captured: 1, Missed: 2, Failures: 4, Overruns: 5},
+		{Name: "door", Driver: "input", Bus: "gpiochip0", State: "online", Sampled: 7, Captured: 7, Lost: 6},
+	}
+}
+
+// A plant may have thousands of devices: their names are no labels.
+func TestDevicesAreSummedUpByDriverAndBus(t *testing.T) {
+	err := testutil.GatherAndCompare(newRegistry(&fake{status: fullStatus()}, fullDevices), strings.NewReader(`
+# HELP holdfast_device_captured_total Events of readings that are on disk.
+# TYPE holdfast_device_captured_total counter
+holdfast_device_captured_total{bus="1",driver="bme280"} 11
+holdfast_device_captured_total{bus="gpiochip0",driver="input"} 7
+# HELP holdfast_device_failures_total Times that a device failed.
+# TYPE holdfast_device_failures_total counter
+holdfast_device_failures_total{bus="1",driver="bme280"} 4
+holdfast_device_failures_total{bus="gpiochip0",driver="input"} 0
+# HELP holdfast_device_lost_edges_total Edges of inputs that nobody took in time.
+# TYPE holdfast_device_lost_edges_total counter
+holdfast_device_lost_edges_total{bus="1",driver="bme280"} 0
+holdfast_device_lost_edges_total{bus="gpiochip0",driver="input"} 6
+# HELP holdfast_devices Devices that are configured.
+# TYPE holdfast_devices gauge
+holdfast_devices{bus="1",driver="bme280"} 2
+holdfast_devices{bus="gpiochip0",driver="input"} 1
+# HELP holdfast_devices_online Devices that answer.
+# TYPE holdfast_devices_online gauge
+holdfast_devices_online{bus="1",driver="bme280"} 1
+holdfast_devices_online{bus="gpiochip0",driver="input"} 1
+`), "holdfast_devices", "holdfast_devices_online", "holdfast_device_captured_total", "holdfast_device_failures_total", "holdfast_device_lost_edges_total")
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMetricsFollowTheConventions(t *testing.T) {
-	problems, err := testutil.GatherAndLint(newRegistry(&fake{status: fullStatus()}))
+	problems, err := testutil.GatherAndLint(newRegistry(&fake{status: fullStatus()}, fullDevices))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +85,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 }
 
 func TestReplaysToOneDestinationAreSummedUp(t *testing.T) {
-	err := testutil.GatherAndCompare(newRegistry(&fake{status: fullStatus()}), strings.NewReader(`
+	err := testutil.GatherAndCompare(newRegistry(&fake{status: fullStatus()}, fullDevices), strings.NewReader(`
 # HELP holdfast_replay_pending_events Events that replays have yet to settle.
 # TYPE holdfast_replay_pending_events gauge
 holdfast_replay_pending_events{destination="cloud",stream="events"} 7
@@ -63,11 +100,11 @@ holdfast_replays{destination="cloud",stream="events"} 2
 
 // A label of unbounded values would take down the monitoring of a whole site.
 func TestMetricsHaveOnlyBoundedLabels(t *testing.T) {
-	families, err := newRegistry(&fake{status: fullStatus()}).Gather()
+	families, err := newRegistry(&fake{status: fullStatus()}, fullDevices).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := []string{"rule", "destination", "source", "stream", "reason"}
+	allowed := []string{"rule", "destination", "source", "stream", "reason", "driver", "bus"}
 	seen := 0
 	for _, f := range families {
 		if !strings.HasPrefix(f.GetName(), "holdfast_") || f.GetName() == "holdfast_build_info" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -22,6 +23,7 @@ import (
 // fake is a gateway by script. Tail sends its items, then fails with tailErr,
 // or without one waits for its reader to go.
 type fake struct {
+	enabled bool
 	Gateway // what no test asks for
 	status  Status
 	reload  func(context.Context) error
@@ -53,6 +55,18 @@ func (f *fake) RetryLetters(_ context.Context, q LetterQuery) (LetterResult, err
 func (f *fake) PurgeLetters(_ context.Context, q LetterQuery) (LetterResult, error) {
 	f.letters = q
 	return LetterResult{Selected: 3, Settled: 3}, f.tailErr
+}
+
+func (f *fake) SetRule(_ context.Context, name string, enable bool) error {
+	if name != "hot" {
+		return fmt.Errorf("there is no rule %q", name)
+	}
+	f.enabled = enable
+	return nil
+}
+
+func (f *fake) RuleState(_ context.Context, name, key string) (json.RawMessage, error) {
+	return json.Marshal(map[string]string{"rule": name, "key": key})
 }
 
 func (f *fake) Verify() error { f.asks++; return f.tailErr }

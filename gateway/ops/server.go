@@ -30,18 +30,26 @@ type Server struct {
 // NewServer returns a server for g that does nothing before Start.
 func NewServer(g Gateway, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{
-		gateway:  g,
-		log:      log,
-		registry: newRegistry(g),
-		ctx:      ctx,
-		cancel:   cancel,
-		failed:   make(chan error, 2),
+	s := &Server{
+		gateway: g,
+		log:     log,
+		ctx:     ctx,
+		cancel:  cancel,
+		failed:  make(chan error, 2),
 	}
+	s.registry = newRegistry(g, s.deviceStatus)
+	return s
 }
 
-// ShowDevices makes the control socket answer for devices. It is called before
-// Start.
+func (s *Server) deviceStatus() []DeviceStatus {
+	if s.devices == nil {
+		return nil
+	}
+	return s.devices.DeviceStatus()
+}
+
+// ShowDevices makes the control socket answer for devices, and metrics tell of
+// them. It is called before Start.
 func (s *Server) ShowDevices(d Devices) { s.devices = d }
 
 // Start serves health and metrics on public and the rest on control, until

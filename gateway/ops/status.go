@@ -161,7 +161,8 @@ func (l Ledger) Balanced() bool {
 // RuleStatus describes one rule and the processor that runs it.
 type RuleStatus struct {
 	Name      string          `json:"name"`
-	Stream    string          `json:"stream"`  // that it reads
+	Stream    string          `json:"stream"` // of the log that its events come from
+	Disabled  bool            `json:"disabled,omitempty"`
 	Matched   uint64          `json:"matched"` // events of its topics
 	Passed    uint64          `json:"passed"`  // of these, through its where
 	Failed    uint64          `json:"failed"`  // of these, with an error in an expression

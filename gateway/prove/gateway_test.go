@@ -28,6 +28,7 @@ const startLimit = 30 * time.Second
 // same store and ports.
 type process struct {
 	bin    string
+	name   string
 	dir    string // configuration and log
 	store  string
 	mqtt   string // HOST:PORT
@@ -66,13 +67,13 @@ func newGateway(t testing.TB, store, further string) *process {
 }
 
 func newProcess(bin, dir, store, further string) (*process, error) {
-	g := &process{bin: bin, dir: dir, store: store, mqtt: freeAddr()}
+	g := &process{bin: bin, name: "proof", dir: dir, store: store, mqtt: freeAddr()}
 	return g, g.configure(further)
 }
 
 // configure writes the configuration anew, for the next start.
 func (g *process) configure(further string) error {
-	text := fmt.Sprintf("gateway: proof\nstore: {path: %q}\nmqtt: {listen: %q}\nhttp: {listen: %q}\n%s", g.store, g.mqtt, freeAddr(), further)
+	text := fmt.Sprintf("gateway: %s\nstore: {path: %q}\nmqtt: {listen: %q}\nhttp: {listen: %q}\n%s", g.name, g.store, g.mqtt, freeAddr(), further)
 	if err := os.MkdirAll(g.dir, 0o755); err != nil {
 		return err
 	}
@@ -212,6 +213,7 @@ func (g *process) mustStop(t testing.TB) {
 // status is the part of `holdfast status` that proofs look at.
 type status struct {
 	State   string
+	MQTT    struct{ Clients int }
 	Reasons []string
 	Control string
 	Streams []struct {

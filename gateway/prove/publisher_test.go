@@ -15,7 +15,8 @@ import (
 	"holdfast/gateway/bench"
 )
 
-// publisher is one MQTT client with numbered QoS 1 messages: it keeps a window
+// publisher is one MQTT client with numbered messages at QoS 1, unless told
+// otherwise: it keeps a window
 // of them outstanding, reconnects when the broker goes, and sends again, in
 // order and under their old identifiers, those that were not acknowledged.
 type publisher struct {
@@ -26,6 +27,7 @@ type publisher struct {
 	total   int    // ends after so many; 0 = when told to stop
 	version byte   // 4 or 5
 	exactly bool   // QoS 2: a message counts as acknowledged with its PUBREC
+	mixed   bool   // QoS 1 and 2 by turns
 	pad     []byte // goes into the payload as "pad"
 	poison  int    // every so many messages is poison; 0 for none
 	onAck   func(n int)
@@ -50,8 +52,9 @@ func temperature(p, n int) float64 { return float64((n*37+p*11)%1000) / 10 }
 
 func (p *publisher) topic() string { return fmt.Sprintf("plant/%d/temp", p.number) }
 
-func (p *publisher) qos() byte {
-	if p.exactly {
+// qos is that of message n.
+func (p *publisher) qos(n int) byte {
+	if p.exactly || p.mixed && n%2 == 1 {
 		return 2
 	}
 	return 1
@@ -105,7 +108,7 @@ func (p *publisher) session(ctx context.Context, c *net.TCPConn, open *[]outstan
 	var out, in []byte
 	if again {
 		for _, o := range *open {
-			out = bench.AppendPublish(out, p.version, p.topic(), p.payload(o.n), p.qos(), o.id, true)
+			out = bench.AppendPublish(out, p.version, p.topic(), p.payload(o.n), p.qos(o.n), o.id, true)
 		}
 	}
 	end := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
@@ -115,7 +118,7 @@ func (p *publisher) session(ctx context.Context, c *net.TCPConn, open *[]outstan
 	for {
 		for len(*open) < p.window && p.wants(*next) && (p.rate == 0 || *next-base <= int(time.Since(begin).Seconds()*float64(p.rate))) {
 			o := outstanding{*next, uint16(*next%60000) + 1}
-			out = bench.AppendPublish(out, p.version, p.topic(), p.payload(o.n), p.qos(), o.id, false)
+			out = bench.AppendPublish(out, p.version, p.topic(), p.payload(o.n), p.qos(o.n), o.id, false)
 			*open = append(*open, o)
 			*next++
 		}

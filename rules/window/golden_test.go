@@ -183,7 +183,7 @@ func play(t *testing.T, setup, steps string) string {
 			}
 			b.WriteString("\n")
 			for i, v := range p.Values {
-				text, err := json.Marshal(v.Any())
+				text, err := json.Marshal(rounded(v.Any()))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -192,4 +192,22 @@ func play(t *testing.T, setup, steps string) string {
 		}
 	}
 	return b.String()
+}
+
+// rounded gives up the digits in which processors differ.
+func rounded(v any) any {
+	switch v := v.(type) {
+	case float64:
+		f, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 12, 64), 64)
+		return f
+	case []any:
+		for i := range v {
+			v[i] = rounded(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = rounded(v[k])
+		}
+	}
+	return v
 }

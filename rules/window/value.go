@@ -82,13 +82,13 @@ func (v Value) Any() any {
 
 // keep makes dst a copy of v with memory of its own: a text may be a part of a
 // payload, which must not stay in memory for as long as a window is open.
-func (dst *Value) keep(v *Value) {
-	if v.Kind == Text && dst.Kind == Text && dst.Text == v.Text {
+func (v *Value) keep(from *Value) {
+	if from.Kind == Text && v.Kind == Text && v.Text == from.Text {
 		return
 	}
-	*dst = *v
-	if v.Kind == Text {
-		dst.Text = strings.Clone(v.Text)
+	*v = *from
+	if from.Kind == Text {
+		v.Text = strings.Clone(from.Text)
 	}
 }
 

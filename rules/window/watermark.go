@@ -60,6 +60,12 @@ func (m *Watermark) Observe(t, received event.Time) (counted, at event.Time, res
 	return m.newest, m.newest.Add(-m.Grace), restart
 }
 
+// SetBack reports whether the clock, being at now, was set back so far that a
+// tick has an effect.
+func (m *Watermark) SetBack(now event.Time) bool {
+	return now >= 0 && now < MaxTime && m.steppedBack(now)
+}
+
 func (m *Watermark) steppedBack(now event.Time) bool {
 	return m.any && now < max(m.last, m.ticked).Add(-MaxStepBack)
 }
@@ -84,6 +90,7 @@ func (m *Watermark) Tick(now, due event.Time) (event.Time, Effect) {
 	}
 	if m.steppedBack(now) {
 		m.last = now
+		m.TakeEarly(now) // they are not due, but will be sooner
 		if m.ByEventTime {
 			return 0, Noted
 		}

@@ -13,8 +13,8 @@ import (
 // Errors of Add. The window is unchanged when one of them is returned.
 var (
 	ErrLate   = errors.New("the event is late: its window has closed")
-	ErrKeys   = errors.New("too many keys in one window")
-	ErrRows   = errors.New("the window keeps too many events")
+	ErrKeys   = errors.New("too many keys are open in the window; raise its max_keys")
+	ErrRows   = errors.New("the window keeps too many events; raise its max_rows")
 	ErrNumber = errors.New("not a finite number")
 	ErrTruth  = errors.New("not true or false")
 	ErrValue  = errors.New("not a number, text or truth value")

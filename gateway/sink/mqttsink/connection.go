@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,12 +34,14 @@ type far struct {
 	passwordFile string
 	keepAlive    time.Duration
 	tls          tlsSettings
+	plain        atomic.Bool // it does not know bridges
 }
 
 // session is what one kind of connection asks of the far side.
 type session struct {
 	id       string
-	keep     bool // the far side keeps it while we are away
+	gateway  string // the name of this one, for a far side that is one too; "" keeps it to itself
+	keep     bool   // the far side keeps it while we are away
 	will     *will
 	received func(*link, paho.Message) // may block until the link is down
 }
@@ -58,10 +61,38 @@ type connection struct {
 	paho.Client
 	link    *link
 	present bool // the far side has kept the session
+	bridge  bool // the far side takes us for another broker
 }
 
-// connect makes a connection. It returns soon after ctx ends.
+// Protocol levels. The second marks a bridge, as Mosquitto's do.
+const (
+	levelPlain  = 4
+	levelBridge = 0x84
+)
+
+// connect makes a connection, as that of a bridge if the far side knows them.
+// It returns soon after ctx ends.
 func (f *far) connect(ctx context.Context, s session) (*connection, error) {
+	if s.gateway == "" || f.plain.Load() {
+		return f.try(ctx, s, levelPlain)
+	}
+	c, err := f.try(ctx, s, levelBridge)
+	var strange *strangeError
+	if !errors.As(err, &strange) {
+		return c, err
+	}
+	if c, err = f.try(ctx, s, levelPlain); err == nil {
+		f.plain.Store(true)
+	}
+	return c, err
+}
+
+// strangeError is that of a far side that may not know what a bridge is.
+type strangeError struct{ error }
+
+func (e *strangeError) Unwrap() error { return e.error }
+
+func (f *far) try(ctx context.Context, s session, level uint) (*connection, error) {
 	password, err := f.secret()
 	if err != nil {
 		return nil, err
@@ -74,7 +105,7 @@ func (f *far) connect(ctx context.Context, s session) (*connection, error) {
 	stop := context.AfterFunc(ctx, func() { l.fail(context.Cause(ctx)) })
 	defer stop()
 
-	o := paho.NewClientOptions().AddBroker(f.url.String()).SetClientID(s.id).SetProtocolVersion(4).
+	o := paho.NewClientOptions().AddBroker(f.url.String()).SetClientID(s.id).SetProtocolVersion(level).
 		SetAutoReconnect(false).SetConnectRetry(false).SetCleanSession(!s.keep).SetResumeSubs(false).
 		SetAutoAckDisabled(true).SetOrderMatters(true).
 		SetKeepAlive(f.keepAlive).SetPingTimeout(max(f.keepAlive, dialTimeout)).
@@ -86,8 +117,14 @@ func (f *far) connect(ctx context.Context, s session) (*connection, error) {
 	if s.will != nil {
 		o.SetBinaryWill(s.will.topic, s.will.payload, 1, s.will.retain)
 	}
-	if s.received != nil {
-		o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { s.received(l, m) })
+	if s.received != nil || level == levelBridge {
+		o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
+			if strings.HasPrefix(m.Topic(), introductions) {
+				l.meet(string(m.Payload()))
+			} else if s.received != nil {
+				s.received(l, m)
+			}
+		})
 	}
 	c := paho.NewClient(o)
 	token := c.Connect().(*paho.ConnectToken)
@@ -98,12 +135,16 @@ func (f *far) connect(ctx context.Context, s session) (*connection, error) {
 			err = lost // says more than paho
 		}
 		l.fail(err)
-		return nil, f.refused(ctx, code, err)
+		refused := f.refused(ctx, code, err)
+		if level == levelBridge && ctx.Err() == nil && (code == 1 || isHangUp(err)) {
+			refused = &strangeError{refused}
+		}
+		return nil, refused
 	}
 	if !stop() {
 		return nil, fmt.Errorf("%s: %w", f.label, ctx.Err())
 	}
-	return &connection{c, l, token.SessionPresent()}, nil
+	return &connection{c, l, token.SessionPresent(), level == levelBridge}, nil
 }
 
 func (f *far) secret() (string, error) {

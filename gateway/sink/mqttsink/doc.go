@@ -39,24 +39,30 @@
 //
 // # Loops
 //
-// MQTT 3.1.1 has no place for the path of a message. These are not sent, and
-// counted as filtered:
+// MQTT 3.1.1 has no place for the path of a message. Two gateways tell each
+// other their names instead: a connection says that it is a bridge, by the bit
+// in the protocol level that Mosquitto's bridges set, and subscribes to
+// $SYS/holdfast/bridge/ with the own name behind; the far side answers there
+// with its own. What one gateway has from the other, by its publishing or by
+// subscribe, it neither publishes there nor sends to a subscription from
+// there. So two gateways that are bridged both ways pass nothing round,
+// whatever their topics are. A far side that does not know bridges is asked
+// once for each start of the gateway; bridge: false spares it that.
+//
+// Apart from that these are not sent, and counted as filtered:
 //
 //   - to a far side, what came from it through subscribe: such events have the
 //     source "bridge" and the destination's name as their client;
-//   - what came from a client listed in peers. If the far side is a gateway
-//     with a destination here, list the client identifier with which it
-//     connects: two gateways that publish to each other need it, both;
+//   - what came from a client listed in peers, which is for far sides that are
+//     no gateways but send back under a client identifier of their own;
 //   - with payload: item, what this gateway has sent before, alone or wrapped
 //     by others, and what more than eight gateways have wrapped.
 //
-// So circles of three and more gateways are broken with payload: item only;
-// with raw, keep the directions apart by topics. Where the topics sent and
-// subscribed to overlap, the far side sends back what it was sent. This comes
-// in once more, as an event of the source "bridge", and ends there; but two
-// gateways that both publish to and subscribe at each other, with topics that
-// overlap, feed each other through their brokers: use one of both ways for
-// each topic. What a rule makes of an event is a new event.
+// Circles of three and more gateways are broken with payload: item only; with
+// raw, keep the directions apart by topics. Where the topics sent and
+// subscribed to overlap, a far side that is no gateway sends back what it was
+// sent. This comes in once more, as an event of the source "bridge", and ends
+// there. What a rule makes of an event is a new event.
 //
 // # Samples
 //
@@ -145,5 +151,4 @@
 //	    username: edge-3
 //	    password: change-me
 //	    payload: item
-//	    peers: [holdfast-hub-edge-3]      # how the hub connects, if it publishes here too
 package mqttsink

@@ -136,7 +136,8 @@ type visit struct {
 func (v *visit) run(ctx context.Context) error {
 	p := v.plan
 	s := session{
-		id: p.down.render(v.in.Gateway, p.name), keep: len(p.subscriptions) > 0,
+		gateway: v.in.Gateway,
+		id:      p.down.render(v.in.Gateway, p.name), keep: len(p.subscriptions) > 0,
 		received: func(l *link, m paho.Message) {
 			select {
 			case v.arrived <- m:
@@ -176,23 +177,22 @@ func (v *visit) statusTopic() string { return v.plan.status.topic.render(v.in.Ga
 // since an earlier visit has its subscriptions: asking again would only bring
 // every retained message again.
 func (v *visit) greet(ctx context.Context, c *connection) error {
-	if n := len(v.plan.subscriptions); n > 0 && (v.asks || !c.present) {
-		filters := map[string]byte{}
+	filters := map[string]byte{}
+	if v.asks || !c.present {
 		for _, s := range v.plan.subscriptions {
 			filters[s.filter] = s.qos
 		}
-		c.link.subscribed(len(filters))
-		token := c.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
-		if err := await(ctx, c, token); err != nil {
-			return err
-		}
-		for filter, code := range token.Result() {
-			if code > 2 {
-				return fmt.Errorf("the far side refuses the subscription to %q; check its permissions", filter)
-			}
-		}
-		v.asks = false
 	}
+	codes, err := c.introduce(ctx, v.in.Gateway, filters)
+	if err != nil {
+		return err
+	}
+	for filter, code := range codes {
+		if code > 2 {
+			return fmt.Errorf("the far side refuses the subscription to %q; check its permissions", filter)
+		}
+	}
+	v.asks = false
 	if v.plan.status == nil {
 		return nil
 	}
@@ -341,8 +341,12 @@ func (v *visit) event(m paho.Message, now event.Time) (e event.Event, err error)
 		if len(topic) > event.MaxTopicBytes || topic[0] == '$' {
 			return e, fmt.Errorf("its topic would begin with %.40q and have %d bytes, which no event can have", topic, len(topic))
 		}
+		var cause *event.ID
+		if gateway := v.c.link.far(); gateway != "" {
+			cause = &event.ID{Gateway: gateway}
+		}
 		return event.Event{
-			Received: now, Topic: topic, Source: Origin, Client: v.plan.name,
+			Cause: cause, Received: now, Topic: topic, Source: Origin, Client: v.plan.name,
 			Payload: m.Payload(), QoS: m.Qos(), Retain: m.Retained() && sub.retain,
 		}, nil
 	}

@@ -177,7 +177,8 @@ func newFar(t testing.TB) *far {
 	return f
 }
 
-func (f *far) url() string { return "tcp://" + f.listener.Addr().String() }
+// url is the setting, and one more: it knows nothing of bridges.
+func (f *far) url() string { return "tcp://" + f.listener.Addr().String() + "\nbridge: false" }
 
 func (f *far) cut() {
 	f.mu.Lock()

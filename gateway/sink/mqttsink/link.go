@@ -30,17 +30,19 @@ type link struct {
 	down  chan struct{} // closed when the connection is lost
 	wake  chan struct{} // there is something in out, or closing
 	idle  chan struct{} // closed when flush has ended
+	met   chan struct{} // closed when the far side has told its name
 
 	mu      sync.Mutex
 	out     []byte // not given to the network yet
 	closing bool
-	err     error // why the connection was lost
+	err     error  // why the connection was lost
+	peer    string // the far side, if it is a gateway
 }
 
 func newLink(conn net.Conn) *link {
 	l := &link{
 		conn: conn, in: bufio.NewReaderSize(conn, 16<<10),
-		down: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}),
+		down: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}), met: make(chan struct{}),
 	}
 	go l.flush()
 	return l

@@ -29,6 +29,7 @@ type settings struct {
 	MaxPayload  config.Size `config:"max_payload,min=1"`
 	MaxInflight int         `config:"max_inflight,min=1,max=10000"`
 
+	Bridge      bool                   `config:"bridge"`
 	Peers       []string               `config:"peers"`
 	Status      *statusSettings        `config:"status"`
 	Subscribe   []subscriptionSettings `config:"subscribe"`
@@ -103,6 +104,7 @@ func read(s *config.Section) (*plan, error) {
 	set := settings{
 		ClientID: "holdfast-{gateway}-{destination}", KeepAlive: config.Duration(30 * time.Second),
 		Topic: "{topic}", QoS: 1, Retain: "never", Payload: "raw", MaxPayload: math.MaxInt32, MaxInflight: 100,
+		Bridge: true,
 	}
 	r := reader{s: s}
 	r.errs.Add(s.Decode(&set))
@@ -114,6 +116,7 @@ func read(s *config.Section) (*plan, error) {
 			keepAlive: set.KeepAlive.Std(), tls: set.TLS,
 		},
 	}
+	p.far.plain.Store(!set.Bridge)
 	r.url(set.URL, &p.far)
 	set.TLS.check(s, p.far.url != nil && !schemes[p.far.url.Scheme].tls, &r.errs)
 	if s.Has("password") && s.Has("password_file") {

@@ -28,6 +28,7 @@ qos: 1                  # 0 promises nothing
 retain: never           # or keep, always
 payload: raw            # or item: a JSON object with identity, topic and times
 max_inflight: 100       # messages without acknowledgement
+bridge: true            # a gateway on the far side learns our name, so that nothing goes round
 tls:
   ca: /etc/holdfast/ca.pem
 status:                 # retained, offline also as the will
@@ -54,6 +55,7 @@ type Sink struct {
 
 	mu   sync.Mutex
 	conn *connection // nil when there is none
+	far  string      // the gateway on the far side, as far as that is known
 }
 
 var (
@@ -84,8 +86,16 @@ func (s *Sink) Wants(b *forward.Batch, e *event.Event) bool {
 		return false
 	case e.Source == "mqtt" && slices.Contains(s.plan.peers, e.Client):
 		return false
+	case e.CameFrom(s.peer()):
+		return false
 	}
 	return !s.plan.item || !carries(e.Payload, b.Gateway)
+}
+
+func (s *Sink) peer() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.far
 }
 
 // Send publishes the batch in order, with up to max_inflight messages on their
@@ -124,9 +134,13 @@ func (s *Sink) connected(ctx context.Context, gateway string) (*connection, erro
 	if c != nil && !c.link.isDown() {
 		return c, nil
 	}
-	c, err := s.plan.far.connect(ctx, session{id: s.plan.id.render(gateway, s.plan.name)})
+	c, err := s.plan.far.connect(ctx, session{id: s.plan.id.render(gateway, s.plan.name), gateway: gateway})
 	if err != nil {
 		return nil, err
+	}
+	if _, err := c.introduce(ctx, gateway, map[string]byte{}); err != nil {
+		c.link.fail(errors.New("given up by the sink"))
+		return nil, s.plan.far.explain(ctx, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,7 +148,7 @@ func (s *Sink) connected(ctx context.Context, gateway string) (*connection, erro
 		c.link.fail(errClosed)
 		return nil, errors.New("mqtt sink: send after close")
 	}
-	s.conn = c
+	s.conn, s.far = c, c.link.far()
 	return c, nil
 }
 
@@ -159,7 +173,9 @@ func (s *Sink) publish(ctx context.Context, c *connection, b *forward.Batch) (re
 			}
 			refused[i] = why
 		}
-		if why != nil || i < skip {
+		// Known only since the connection was made, for the first batch.
+		round := b.Events[i].CameFrom(c.link.far())
+		if why != nil || round || i < skip {
 			s.tokens = append(s.tokens, nil)
 			continue
 		}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+func rulesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rules",
+		Short: "Look after the rules of the running gateway",
+		Long: `Look after the rules of the running gateway. A rule that is disabled sees no
+events and keeps what it remembers; it stays disabled over restarts until it is
+enabled again. The gateway itself disables a rule that costs more than its
+budget.`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(rulesListCommand(), rulesSetCommand(true), rulesSetCommand(false), rulesStateCommand())
+	return cmd
+}
+
+func rulesListCommand() *cobra.Command {
+	var gateway gatewayFlags
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the rules and what they have done",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := gateway.client()
+			if err != nil {
+				return err
+			}
+			st, err := client.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if output == outputJSON {
+				return json.NewEncoder(out).Encode(st.Rules)
+			}
+			t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+			fmt.Fprintln(t, "RULE\tSTATE\tSTREAM\tMATCHED\tPASSED\tFAILED\tLATE\tEMITTED")
+			for _, r := range st.Rules {
+				state := "enabled"
+				if r.Disabled {
+					state = "disabled"
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, state, r.Stream,
+					count(r.Matched), count(r.Passed), count(r.Failed), count(r.Late), count(r.Emitted))
+			}
+			return t.Flush()
+		},
+	}
+	gateway.register(cmd)
+	output.register(cmd)
+	return cmd
+}
+
+func rulesSetCommand(enable bool) *cobra.Command {
+	var gateway gatewayFlags
+	use, short, done := "disable RULE", "Let a rule see no more events", "disabled"
+	if enable {
+		use, short, done = "enable RULE", "Let a rule see events again", "enabled"
+	}
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := gateway.client()
+			if err != nil {
+				return err
+			}
+			if err := client.SetRule(cmd.Context(), args[0], enable); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", args[0], done)
+			return err
+		},
+	}
+	gateway.register(cmd)
+	return cmd
+}
+
+func rulesStateCommand() *cobra.Command {
+	var gateway gatewayFlags
+	cmd := &cobra.Command{
+		Use:   "state RULE [KEY]",
+		Short: "Show what a rule remembers, as JSON",
+		Long: `Show what a rule remembers, as JSON: of one key, or of the 100 keys seen last.
+If the rule is disabled it says why.`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := gateway.client()
+			if err != nil {
+				return err
+			}
+			key := ""
+			if len(args) > 1 {
+				key = args[1]
+			}
+			b, err := client.RuleState(cmd.Context(), args[0], key)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(b)
+			return err
+		},
+	}
+	gateway.register(cmd)
+	return cmd
+}

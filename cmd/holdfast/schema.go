@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/configs"
+	"holdfast/gateway"
+	"holdfast/gateway/schema"
+)
+
+func schemaCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "schema [config|rules]",
+		Short: "Print the JSON Schema of configurations, or explain a key",
+		Long: `Print the JSON Schema (draft 2020-12) of a configuration, or of a file with
+rules. Editors that know JSON Schema then complete keys and mark mistakes.`,
+		Example: `  holdfast schema > holdfast.schema.json
+  holdfast schema rules > holdfast.rules.schema.json
+  holdfast schema show rules.window.grace`,
+		ValidArgs: []string{"config", "rules"},
+		Args:      cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			what := "config"
+			if len(args) > 0 {
+				what = args[0]
+			}
+			s, err := ownSchema()
+			if err != nil {
+				return err
+			}
+			var text []byte
+			switch what {
+			case "config":
+				text, err = s.JSON()
+			case "rules":
+				text, err = s.RulesJSON()
+			default:
+				return usagef("there is no schema %q; give config or rules, or show KEY", what)
+			}
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "show KEY",
+		Short: "Show what a key means, its default and an example",
+		Long: `Show what a key of the configuration means, its default and an example. A key
+is named with those around it, as in mqtt.max_packet; its last words are enough
+where they are not ambiguous. Without a key, all of them are listed.`,
+		Example: `  holdfast schema show shutdown_timeout
+  holdfast schema show streams.max
+  holdfast schema show destinations.http.url`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := ownSchema()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				for _, k := range s.Keys() {
+					fmt.Fprintln(cmd.OutOrStdout(), k.Title())
+				}
+				return nil
+			}
+			found := s.Find(args[0])
+			if len(found) == 0 {
+				hint := "; holdfast schema show lists all keys"
+				if near := s.Nearest(args[0]); near != "" {
+					hint = "; did you mean " + quote(near) + "?"
+				}
+				return usagef("there is no key %q%s", args[0], hint)
+			}
+			var all []string
+			for _, k := range found {
+				all = append(all, k.String())
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), strings.Join(all, "\n"))
+			return err
+		},
+	})
+	return cmd
+}
+
+// ownSchema is the schema of what this binary can be configured with.
+func ownSchema() (*schema.Schema, error) {
+	return schema.New(parts(), reference())
+}
+
+func reference() gateway.Document {
+	return gateway.Document{Name: "reference.yaml", Text: configs.Reference}
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v4"
+
+	"holdfast/gateway/schema"
+)
+
+func schemaOfThis(t *testing.T) *schema.Schema {
+	t.Helper()
+	s, err := ownSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Keys of a kind of destination or device may be shown by its sample instead, or
+// explained where another kind has the same.
+func TestTheReferenceShowsAndExplainsEverySetting(t *testing.T) {
+	s := schemaOfThis(t)
+	for _, k := range s.Keys() {
+		switch {
+		case !k.Shown && (len(k.Cases) == 0 || k.Text.Text == ""):
+			t.Errorf("configs/reference.yaml does not show %s", k.Title())
+		case k.Text.Text == "" && k.Default == "" && len(k.Cases) == 0:
+			t.Errorf("configs/reference.yaml does not explain %s", k.Title())
+		}
+	}
+	// What the code does not know, check would refuse; so do the examples in
+	// comments.
+	for _, m := range s.Mistakes {
+		if !strings.Contains(m.Msg, "exclude each other") && !strings.Contains(m.Msg, "no such file") && !strings.Contains(m.Msg, "there is no table") {
+			t.Error(m)
+		}
+	}
+}
+
+// schemas are the shipped files by the name of the schema.
+var schemas = map[string]string{"config": "holdfast.schema.json", "rules": "rules.schema.json"}
+
+func TestTheShippedSchemasAreThoseOfTheCode(t *testing.T) {
+	s := schemaOfThis(t)
+	for name, file := range schemas {
+		got, err := s.JSON()
+		if name == "rules" {
+			got, err = s.RulesJSON()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join("../../configs", file)
+		if *update {
+			if err := os.WriteFile(path, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s is not what holdfast schema prints (-file +printed); run go test ./cmd/holdfast -run Schema -update\n%s", path, diff)
+		}
+	}
+}
+
+func compiled(t *testing.T, file string) *jsonschema.Schema {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../configs", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	if err := c.AddResource(file, doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// value reads YAML as an editor does.
+func value(t *testing.T, text []byte) any {
+	t.Helper()
+	var v any
+	if err := yaml.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestEveryFileInConfigsFitsItsSchema(t *testing.T) {
+	config, rules := compiled(t, schemas["config"]), compiled(t, schemas["rules"])
+	files := 0
+	err := filepath.WalkDir("../../configs", func(path string, d os.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".yaml" || strings.HasSuffix(path, "_test.yaml") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		files++
+		s := config
+		if filepath.Base(filepath.Dir(path)) == "rules" {
+			s = rules
+		}
+		if err := s.Validate(value(t, text)); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		return nil
+	})
+	if err != nil || files < 2 {
+		t.Errorf("%d files, %v", files, err)
+	}
+	// The examples in the comments of the reference are of the same shape.
+	docs, err := schema.Documents(reference())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range append(docs, parts().Samples()...) {
+		if err := config.Validate(value(t, []byte(doc.Text))); err != nil {
+			t.Errorf("%s: %v", doc.Name, err)
+		}
+	}
+}
+
+// Each of these is found by check, and by the schema.
+var mistakes = map[string]string{
+	"unknown key at the top":       "gatway: x",
+	"unknown key below":            "mqtt: {max_client: 3}",
+	"unknown key of a stream":      "streams: {a: {mx: 4MiB}}",
+	"unknown key of a listener":    "mqtt: {listen: [{address: '127.0.0.1:1', tsl: {}}]}",
+	"unknown key of a rule":        "rules: [{name: a, from: b, were: x, emit: {stream: s}}]",
+	"unknown key of a window":      "rules: [{name: a, from: b, window: {tumblin: 1s, tumbling: 1s}, aggregate: {n: count()}, emit: {stream: s, topic: t}}]",
+	"unknown key of from":          "rules: [{name: a, from: {strem: events}, emit: {stream: s}}]",
+	"unknown key of a destination": "destinations: {a: {type: file, path: x, url: y}}",
+	"key of another destination":   "destinations: {a: {type: http, url: 'http://x', path: x}}",
+	"unknown kind":                 "destinations: {a: {type: htp, url: 'http://x'}}",
+	"unknown key of a device":      "devices: {a: {driver: bme280, bus: sim:a, addr: 3}}",
+	"unknown driver":               "devices: {a: {driver: bme28, bus: sim:a}}",
+	"missing key of a rule":        "rules: [{name: a, emit: {stream: s}}]",
+	"missing key of a destination": "destinations: {a: {type: http}}",
+	"missing type":                 "destinations: {a: {path: x}}",
+	"mapping for a list":           "rules: {name: a}",
+	"list for text":                "gateway: [a]",
+	"mapping for text":             "gateway: {a: b}",
+	"text for a mapping":           "mqtt: on",
+	"text for a number":            "mqtt: {max_clients: many}",
+	"quoted number":                "mqtt: {max_clients: '5'}",
+	"text for a truth value":       "mqtt: {allow_anonymous: maybe}",
+	"number too small":             "mqtt: {max_clients: 0}",
+	"number too large":             "destinations: {a: {type: file, path: x, batch: {events: 100001}}}",
+	"number beyond its type":       "mqtt: {receive_maximum: 65536}",
+	"duration without a unit":      "shutdown_timeout: 10",
+	"duration with a wrong unit":   "shutdown_timeout: 10y",
+	"size with a wrong unit":       "mqtt: {max_packet: 1KB5}",
+	"no value":                     "gateway:",
+	"unknown word":                 "destinations: {a: {type: http, url: 'http://x', compression: gzpi}}",
+	"unknown word of a rule":       "rules: [{name: a, from: b, time: {field: t, unit: h}, emit: {stream: s}}]",
+}
+
+func TestTheSchemaFindsTheMistakesOfShapeThatCheckFinds(t *testing.T) {
+	s := compiled(t, schemas["config"])
+	for name, text := range mistakes {
+		path := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		flag := configFlag{paths: []string{path}}
+		if _, err := flag.load(); err == nil {
+			t.Errorf("%s: check finds nothing in\n%s", name, text)
+		}
+		if err := s.Validate(value(t, []byte(text))); err == nil {
+			t.Errorf("%s: the schema finds nothing in\n%s", name, text)
+		}
+	}
+}
+
+func TestTheSchemaTakesWhatCheckTakes(t *testing.T) {
+	s := compiled(t, schemas["config"])
+	t.Setenv("CLIENTS", "7")
+	for name, text := range map[string]string{
+		"variables":        "mqtt: {max_clients: \"${CLIENTS}\"}",
+		"nothing below":    "mqtt:\nrules:\nstreams: {a: }",
+		"one for a list":   "destinations: {a: {type: file, path: x, from: alerts, topics: a/b}}",
+		"numbers as text":  "gateway: 7",
+		"no unit for zero": "streams: {a: {max_age: 0}}",
+		"plain bytes":      "streams: {a: {max: 16777216}}",
+		"truth as where":   "rules: [{name: a, from: b, where: true, emit: {stream: s}}]",
+	} {
+		path := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		flag := configFlag{paths: []string{path}}
+		if _, err := flag.load(); err != nil {
+			t.Errorf("%s: check: %v", name, err)
+		}
+		if err := s.Validate(value(t, []byte(text))); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package broker
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestNoMessageOvertakesOneThatWaitsForTheDisk(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v version) {
+		s := newSite(t)
+		c := resume(t, s.Broker, v, "a", false)
+		c.subscribe(filter{"t", 2}, filter{"u", 1})
+		s.flush()
+		s.state.mu.Lock() // the disk is slow
+		s.route(ev("t", "at once", 1))
+		first := c.message()
+		s.route(ev("t", "1", 2), ev("t", "2", 1), ev("t", "3", 0), ev("t", "4", 2), ev("u", "5", 2))
+		c.silence()
+		s.state.mu.Unlock()
+		for i := range 5 {
+			if p := c.message(); string(p.payload) != string(rune('1'+i)) {
+				t.Errorf("got %q in place %d", p.payload, i+1)
+			}
+		}
+		s.flush()
+		s.state.mu.Lock()
+		defer s.state.mu.Unlock()
+		s.route(ev("t", "at once again", 1))
+		if p := c.message(); string(p.payload) != "at once again" || string(first.payload) != "at once" {
+			t.Errorf("got %q and %q", first.payload, p.payload)
+		}
+	})
+}
+
+func TestTheOnlyMemberOfAGroupGetsWhatItWasSentBeforeWhatIsNew(t *testing.T) {
+	s := newSite(t)
+	c := resume(t, s.Broker, v5, "a", false)
+	c.subscribe(filter{"$share/g/t", 1})
+	for range 20 {
+		want := []string{"1", "2", "3", "4", "5", "6", "7", "8"}
+		for _, p := range want[:4] {
+			s.route(ev("t", p, 1))
+			c.message()
+		}
+		c.Close()
+		s.gone(0)
+		for _, p := range want[4:] {
+			s.route(ev("t", p, 1))
+		}
+		c = resume(t, s.Broker, v5, "a", true)
+		for i, p := range want {
+			m := c.message()
+			if string(m.payload) != p || m.dup != (i < 4) {
+				t.Fatalf("got %q in place %d, dup %v, want %q", m.payload, i, m.dup, p)
+			}
+			c.send(puback(m.id))
+		}
+		c.silence()
+	}
+}
+
+func TestABusyClientIsNotSentASecondOfMessagesAgainAfterAKill(t *testing.T) {
+	const n = 10 * keepAfter
+	s := newSite(t)
+	c := resume(t, s.Broker, v4, "a", false)
+	c.subscribe(filter{"t", 1})
+	for i := range n {
+		s.route(ev("t", fmt.Sprint(i), 1))
+		c.send(puback(c.message().id))
+	}
+	c.silence()
+	s.flush()
+	s.kill()
+	s.route(ev("t", "new", 1))
+	c = resume(t, s.Broker, v4, "a", true)
+	for again := 0; ; again++ {
+		m := c.message()
+		if string(m.payload) == "new" {
+			break
+		}
+		if again == 2*keepAfter { // the next ones may wait for a commit
+			t.Fatalf("message %s comes again, and %d did before", m.payload, again)
+		}
+		c.send(puback(m.id))
+	}
+}
