@@ -225,6 +225,7 @@ type dock struct {
 	mu      sync.Mutex
 	present bool
 	opened  int
+	closed  bool // what was opened last
 }
 
 type adapter struct {
@@ -240,6 +241,7 @@ func (d *dock) open(string) (i2c.BusCloser, error) {
 		return nil, errors.New("plug the adapter in")
 	}
 	d.opened++
+	d.closed = false
 	return adapter{d.board, d, d.opened}, nil
 }
 
@@ -258,6 +260,47 @@ func (a adapter) Tx(addr uint16, w, r []byte) error {
 		return errors.New("no such device")
 	}
 	return a.Bus.Tx(addr, w, r)
+}
+
+func (a adapter) Close() error {
+	a.dock.mu.Lock()
+	defer a.dock.mu.Unlock()
+	a.dock.closed = a.dock.closed || a.nth == a.dock.opened
+	return nil
+}
+
+// While an adapter is open the kernel cannot finish with it when it is pulled out.
+func TestABusIsOpenOnlyWhileItIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dock{board: new(sim.Boards).Bus("usb"), present: true}
+		set, err := devicetest.Load("a: {driver: bme280, bus: sim:usb, interval: 1m}",
+			[]devices.Driver{bme280.Driver}, bus.Buses{Simulated: d.open})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = set.Run(t.Context(), new(devicetest.Log).Emit) }()
+		isOpen := func() bool {
+			synctest.Wait()
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.opened > 0 && !d.closed
+		}
+		for range 3 {
+			time.Sleep(time.Second)
+			if !isOpen() {
+				t.Error("it is closed at once")
+			}
+			time.Sleep(2 * time.Second)
+			if isOpen() {
+				t.Error("it is open though nobody uses it")
+			}
+			time.Sleep(57 * time.Second)
+		}
+		if s := set.Status()[0]; s.Failures > 0 || s.Captured < 9 {
+			t.Errorf("%+v", s)
+		}
+		set.Close()
+	})
 }
 
 func TestAnAdapterMayBeUnpluggedAndPluggedInAgain(t *testing.T) {

@@ -317,3 +317,25 @@ func TestMistakesAreShownAtTheirPlace(t *testing.T) {
 		}
 	}
 }
+
+func TestAnOutputWhoseChipHasGoneIsOfflineAndDrivenAgainWhenItIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, fmt.Sprintf(pump, ", initial: on"))
+		b.tell("pump", "on", 0)
+		wire := b.lines.Wire("sim:c", "1")
+		wire.Unplug(true)
+		b.tell("pump", "on", 0) // nothing to change, but nothing that it holds for
+		time.Sleep(3 * time.Second)
+		if s := b.Status()[0]; s.State != devices.Offline {
+			t.Errorf("%+v", s)
+		}
+		if acks := b.acks("pump"); len(acks) != 2 || !strings.HasPrefix(acks[1], "refused") {
+			t.Errorf("%v", acks)
+		}
+		wire.Unplug(false)
+		time.Sleep(time.Minute)
+		if s := b.Status()[0]; s.State != devices.Online || !wire.High() {
+			t.Errorf("%+v, the line is high: %v", s, wire.High())
+		}
+	})
+}
