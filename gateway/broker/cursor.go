@@ -235,9 +235,15 @@ func (u *pump) run() {
 				}
 				k.next[f.index] = e.Offset
 				if !p.take(&message{f: f, e: e, late: true}) {
-					k.pumping = false // whoever makes room pulls again
-					p.Unlock()
-					return
+					// Whoever makes room pulls again. But while the log was
+					// read another connection may have come, which is to have
+					// something else first.
+					if k.pumping = p.ready(); !k.pumping {
+						p.Unlock()
+						return
+					}
+					next = e.Offset
+					break
 				}
 			}
 			k.next[f.index] = min(next, limit)

@@ -148,7 +148,7 @@ func (o *outbox) lose(n uint64) {
 // connections were sent comes first.
 func (o *outbox) room() bool {
 	w := &o.window
-	return w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
+	return o.c != nil && w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
 }
 
 func (o *outbox) delivery(m *message, qos byte, mt *match) delivery {
