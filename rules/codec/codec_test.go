@@ -257,7 +257,7 @@ func FuzzJSON(f *testing.F) {
 }
 
 func BenchmarkFind(b *testing.B) {
-	fields := map[string]any{"device": "press-17", "temperature": 71.25, "unit": "C", "humidity": 43.1, "seq": 184467, "ts": 1717243200123, "status": "ok", "v": 3}
+	fields := map[string]any{"device": "press-17", "temperature": 71.25, "unit": "C", "humidity": 43.1, "seq": 184467, "ts": int64(1717243200123), "status": "ok", "v": 3}
 	inCBOR, _ := cbor.Marshal(fields)
 	inMessagePack, _ := msgp.AppendIntf(nil, fields)
 	inJSON, _ := json.Marshal(fields)
