@@ -62,8 +62,8 @@ func (m machine) start(kernel, archive, dtb, clock string, limit time.Duration) 
 		args = append(args, "-dtb", dtb)
 	}
 	if clock == "virtual" {
-		// An instruction takes 2² ns, as on the slowest boards that there are.
-		args = append(args, "-icount", "shift=2,sleep=off,align=off")
+		// An instruction takes 2¹ ns, on one core: the pace of the slowest boards.
+		args = append(args, "-icount", "shift=1,sleep=off,align=off")
 	}
 	cmd := exec.Command(m.emulator, args...)
 	cmd.Stderr = os.Stderr
