@@ -24,7 +24,7 @@ type typedOutput struct {
 	names  []string // in order
 }
 
-// typed describes the rule for checkKinds. The rule has no mistakes.
+// typed describes the rule for checkKinds, as far as it has no mistakes.
 func (c *ruleCompiler) typed(index int) typedRule {
 	t := typedRule{index: index, spec: c.sp, fields: c.fields, heard: c.heard, latest: c.rule.latest}
 	for i, o := range c.sp.outputs {
@@ -36,7 +36,9 @@ func (c *ruleCompiler) typed(index int) typedRule {
 		switch {
 		case o.fields != nil:
 			for j, f := range o.fields {
-				add(f.name, c.rule.emits[i].programs[j].kind)
+				if i < len(c.rule.emits) && j < len(c.rule.emits[i].programs) { // else it has a mistake
+					add(f.name, c.rule.emits[i].programs[j].kind)
+				}
 			}
 		case o.bare() && c.sp.Window != nil:
 			for _, col := range c.sp.columns {
