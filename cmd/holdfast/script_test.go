@@ -48,6 +48,9 @@ func TestCommandLine(t *testing.T) {
 			for _, name := range []string{"RUNTIME_DIRECTORY", "HOLDFAST_CONFIG", "HOLDFAST_LOG", "HOLDFAST_PASSWORD"} {
 				e.Setenv(name, "")
 			}
+			// A command that is watched by the race detector sleeps for a second
+			// before it ends, unless told otherwise.
+			e.Setenv("GORACE", "atexit_sleep_ms=10")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
