@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -227,6 +228,11 @@ func (k *chaos) recount() {
 	if appended["dead"] != dead {
 		t.Errorf("%d dead letters were appended, the ledgers say %d", appended["dead"], dead)
 	}
+	for _, code := range []int{http.StatusBadRequest, http.StatusUnprocessableEntity} {
+		if c.alone[code] == 0 {
+			t.Errorf("no event was refused for good with %d, so the run shows nothing about it", code)
+		}
+	}
 	if n := uint64(len(c.hot)); appended["alerts"] != n {
 		t.Errorf("%d events are hot, %d alerts were raised", n, appended["alerts"])
 	}
@@ -249,5 +255,6 @@ func (k *chaos) recount() {
 		acts = append(acts, fmt.Sprintf("%d × %s", k.done[name], name))
 	}
 	t.Logf("%s; answers %v", strings.Join(acts, ", "), c.answers)
-	t.Logf("%d messages acknowledged, %d events, %d alerts, %d dead letters: %d ledgers equal the independent count", k.fleet.acked(), appended["events"], appended["alerts"], dead, ledgers)
+	t.Logf("%d messages acknowledged, %d events, %d alerts, %d dead letters (%d refused with 400, %d with 422): %d ledgers equal the independent count",
+		k.fleet.acked(), appended["events"], appended["alerts"], dead, c.alone[http.StatusBadRequest], c.alone[http.StatusUnprocessableEntity], ledgers)
 }
