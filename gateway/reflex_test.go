@@ -292,6 +292,9 @@ func TestAReloadChangesImmediateRules(t *testing.T) {
 // spoil a round, so the best of three counts. Code that is watched by the race
 // detector is several times slower, and has four times the time.
 func TestReactionTimeWithSlowCommits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: a figure; go test without -short measures it")
+	}
 	const edges = 300
 	bar := 5 * time.Millisecond
 	if raceDetector {

@@ -29,6 +29,9 @@ func cpu(t *testing.T) time.Duration {
 // at the same time may spoil a round, so the best of three counts. Code that is
 // watched by the race detector may use four times as much.
 func TestSixtyFourSensorsBesideAStuckBusCostLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: a figure; go test without -short measures it")
+	}
 	const interval, lasts = 100 * time.Millisecond, 4 * time.Second
 	bar := 15.0
 	if raceDetector {

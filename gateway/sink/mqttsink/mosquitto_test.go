@@ -43,7 +43,7 @@ func newMosquitto(t testing.TB) *mosquitto {
 		}
 	}
 	if err != nil {
-		t.Skip("mosquitto is not installed; nothing is shown about a real broker")
+		t.Skip("SKIP: mosquitto is not installed; nothing is shown about a real broker")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
