@@ -241,7 +241,11 @@ type table struct{ *tabwriter.Writer }
 
 func (v *view) table(columns ...string) table {
 	fmt.Fprintln(v)
-	t := table{tabwriter.NewWriter(&v.Buffer, 0, 8, 2, ' ', 0)}
+	return newTable(v, columns...)
+}
+
+func newTable(w io.Writer, columns ...string) table {
+	t := table{tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	t.row(columns...)
 	return t
 }
