@@ -3,11 +3,13 @@
 package prove
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -146,13 +148,17 @@ func (k *chaos) rename() {
 	k.reload()
 }
 
-// breakConfig shows the gateway a configuration with a mistake.
+// breakConfig shows the gateway a configuration with a mistake, which it must
+// refuse.
 func (k *chaos) breakConfig() {
+	k.t.Helper()
 	if err := k.gateway.configure(k.config() + "nonsense: {}\n"); err != nil {
 		k.t.Fatal(err)
 	}
-	k.gateway.cmd.Process.Signal(syscall.SIGHUP)
-	time.Sleep(50 * time.Millisecond) // for the signal to be seen before the next configuration is there
+	out, err := exec.Command(k.gateway.bin, "reload", "--config", k.gateway.configPath()).CombinedOutput()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		k.t.Fatalf("holdfast reload: %v, not that the configuration has a mistake\n%s", err, out)
+	}
 	if err := k.gateway.configure(k.config()); err != nil {
 		k.t.Fatal(err)
 	}

@@ -136,14 +136,10 @@ func TestAStormOfReconnectsLosesNothing(t *testing.T) {
 	if err := f.finish(30 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	connects, lost, came := 0, 0, 0
+	connects, came := 0, 0
 	for i, s := range all {
 		mine := &fleet{publishers: f.publishers[i%20 : i%20+1]}
-		deadline := time.Now().Add(30 * time.Second)
-		for s.missing(mine) > 0 && time.Now().Before(deadline) {
-			time.Sleep(10 * time.Millisecond)
-		}
-		lost += s.missing(mine)
+		eventually(t, 30*time.Second, func() bool { return s.missing(mine) == 0 }, "%s has all messages: %d of %d", s.id, s.distinct(), mine.acked())
 		s.check(t)
 		connects += s.connects
 		came += s.distinct()
@@ -151,11 +147,8 @@ func TestAStormOfReconnectsLosesNothing(t *testing.T) {
 			t.Errorf("%s found its session %d times in %d connections", s.id, s.present, s.connects)
 		}
 	}
-	if lost > 0 {
-		t.Errorf("%d acknowledged messages did not come", lost)
-	}
 	stop()
-	t.Logf("%d messages published, %d received in %d connections of 200 clients, %d lost", f.acked(), came, connects, lost)
+	t.Logf("%d messages published, %d received in %d connections of 200 clients, none lost", f.acked(), came, connects)
 }
 
 func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
