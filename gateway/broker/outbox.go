@@ -328,7 +328,7 @@ func (o *outbox) remembered(m *message) *match {
 	}
 	mt, ok := o.memo.topics[m.e.Topic]
 	if !ok {
-		if r.maySubscribe(m.e.Topic) {
+		if o.s.mayReceive(o.b, m.e.Topic) {
 			mt = o.match(m.e.Topic, nil, 0)
 		}
 		o.memo.topics[m.e.Topic] = mt
@@ -359,7 +359,7 @@ func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
 		m = o.b.retained.message(w.topic, w.offset)
 	}
 	o.dirty = true
-	if m == nil || !o.s.rights(o.b).maySubscribe(m.e.Topic) {
+	if m == nil || !o.s.mayReceive(o.b, m.e.Topic) {
 		o.window.settle(w)
 		o.b.count.dropped.Add(1)
 		return

@@ -144,7 +144,7 @@ func (g *group) give(m *message) bool {
 	for i := range g.members {
 		n := (g.turn + i) % len(g.members)
 		mb := g.members[n]
-		if !mb.o.s.rights(g.b).maySubscribe(m.e.Topic) {
+		if !mb.o.s.mayReceive(g.b, m.e.Topic) {
 			continue
 		}
 		if mb.o.share(m, mb.sub, g) {

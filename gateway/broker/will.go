@@ -60,7 +60,7 @@ func (b *Broker) publishWill(s *session, w *will) {
 	s.mu.Unlock()
 	if banned || !s.rights(b).mayPublish(w.event.Topic) {
 		b.count.refused.Add(1)
-		b.say("mqtt will refused", s.id, fmt.Errorf("user %q may not publish to %s any more", s.user, w.event.Topic))
+		b.say("mqtt will refused", s.id, fmt.Errorf("user %q may not publish to %s any more: %v", s.user, w.event.Topic, s.rights(b).toPublish(w.event.Topic)))
 		return
 	}
 	e := w.event
