@@ -13,10 +13,6 @@ const (
 	// keepEvery is how often what has changed is written: acknowledgements of
 	// subscribers are on disk within a second.
 	keepEvery = 800 * time.Millisecond
-	// keepAfter is after how many acknowledgements of a subscriber they go along
-	// with the next commit, so that a busy one is not sent a second's messages
-	// again after kill -9.
-	keepAfter = 128
 	// refreshEvery is after how many times the clock is written though nothing
 	// has happened.
 	refreshEvery = 40
@@ -257,7 +253,7 @@ func (k *keeper) keep(all bool) {
 			o.lose(o.age(b))
 		}
 		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
-			k.write(o.entries(false)...)
+			_ = o.write(false, false, nil)
 		}
 		gone := o.c == nil && o.lasts && !o.over && s.expiry > 0 && k.clock()-s.left > s.expiry
 		o.mu.Unlock()
@@ -381,22 +377,22 @@ func (k *keeper) tell(s *session) error {
 		return nil
 	}
 	result := make(chan error, 1)
+	done := func(err error) { result <- err }
+	var err error
 	o := &s.out
 	o.mu.Lock()
-	var entries []Entry
 	switch {
-	case o.over:
-	case o.lasts || s.lastWill != nil:
-		entries, o.stored = o.entries(true), true
-	case o.stored:
-		entries, o.stored = forgotten(s.id), false
-	}
-	var err error
-	if len(entries) > 0 {
-		err = k.put(entries, true, func(err error) { result <- err })
+	case !o.over && (o.lasts || s.lastWill != nil):
+		o.stored = true
+		err = o.write(true, true, done)
+	case !o.over && o.stored:
+		o.stored = false
+		err = k.put(forgotten(s.id), true, done)
+	default:
+		result <- nil
 	}
 	o.mu.Unlock()
-	if err != nil || len(entries) == 0 {
+	if err != nil {
 		return err
 	}
 	return <-result
@@ -409,7 +405,7 @@ func (k *keeper) note(s *session) {
 	defer o.mu.Unlock()
 	if o.lasts && !o.over {
 		o.stored = true
-		k.write(o.entries(true)...)
+		_ = o.write(true, false, nil)
 	}
 }
 

@@ -19,13 +19,15 @@ import (
 // that PUBREC came before PUBREL. Otherwise a client could be given a message
 // twice after the gateway was killed. Messages that come behind one that waits
 // for that, at any QoS, wait with it: a client gets what it keeps up with in the
-// order of the log. What else changes reaches the disk within a second.
+// order of the log. What else changes reaches the disk within a second, or sooner
+// if it is much, see progress.
 type outbox struct {
 	b *Broker
 	s *session
 
 	mu sync.Mutex // guards all below
 	cursor
+	progress
 	window  window
 	c       *conn // ready for messages; nil while there is none
 	over    bool  // the session has ended
@@ -45,8 +47,6 @@ type outbox struct {
 	waits   departure // packets that go when the session is on disk
 	leaving bool      // there is a PUBLISH among those for which it is being written
 	saving  bool
-	settled int  // messages acknowledged since the place was given to be written
-	noting  bool // the place is being written because of them
 
 	filters atomic.Pointer[[]string] // of subs, for scanners
 	peer    string                   // the gateway that the client is, see introductions
@@ -148,7 +148,7 @@ func (o *outbox) lose(n uint64) {
 // connections were sent comes first.
 func (o *outbox) room() bool {
 	w := &o.window
-	return o.c != nil && w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
+	return o.c != nil && w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && w.count+o.unsaved() < o.repeats() && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
 }
 
 func (o *outbox) delivery(m *message, qos byte, mt *match) delivery {
@@ -198,7 +198,7 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 		case a.kind == typePuback && m.qos == 1, a.kind == typePubcomp && m.released,
 			a.kind == typePubrec && m.qos == 2 && a.reason >= codeUnspecified && !m.released:
 			o.window.settle(m)
-			o.settled++
+			o.acked++
 		case a.kind == typePubrec && m.qos == 2:
 			m.released = true
 			if o.kept() {

@@ -334,7 +334,7 @@ func (o *outbox) entries(full bool) (all []Entry) {
 		c, _ := json.Marshal(o.card()) // of plain types
 		all = append(all, Entry{keyCard + o.s.id, c})
 	}
-	o.dirty, o.settled = false, 0
+	o.dirty = false
 	return append(all, Entry{keyPlace + o.s.id, o.placed().append(nil)})
 }
 

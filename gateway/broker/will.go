@@ -93,6 +93,6 @@ func (s *session) willDone(b *Broker, w *will) {
 		o.stored = false
 		b.keeper.write(forgotten(s.id)...)
 	default:
-		b.keeper.write(o.entries(true)...)
+		_ = o.write(true, false, nil)
 	}
 }
