@@ -27,11 +27,14 @@
 // subscription is on disk, and CONNACK that the will is; what subscribers have
 // acknowledged follows within a second, or along with the next commit when that
 // is much. So after kill -9 a client may get the last messages at QoS 1 again
-// that it acknowledged.
+// that it acknowledged: with those that it has not, at most as many as it takes
+// at once (its Receive Maximum; 128 if that is less, and never more than 512).
 //
 // A subscriber gets messages at QoS 1 and 2 in the order of their stream, and so those
 // of one publisher to one topic as they were published, whatever their QoS. One
-// at QoS 0 may overtake what waits for a subscriber that does not keep up.
+// at QoS 0 is sent at once or never, and so may overtake those that wait for a
+// subscriber that does not keep up: the order that MQTT demands is that of one
+// topic and QoS (MQTT 5, 4.6, [MQTT-4.6.0-5]; 3.1.1, [MQTT-4.6.0-6]).
 package broker
 
 import (
