@@ -461,6 +461,18 @@ func TestTheSessionClockDoesNotJump(t *testing.T) {
 	}
 }
 
+// waitingWills are the clients whose wills are to be published later.
+func (b *Broker) waitingWills() (clients []string) {
+	for _, s := range b.allSessions() {
+		s.mu.Lock()
+		if s.will != nil {
+			clients = append(clients, s.id)
+		}
+		s.mu.Unlock()
+	}
+	return clients
+}
+
 func TestAWillSurvivesAKill(t *testing.T) {
 	w := event.Event{Topic: "gone/a", Payload: []byte("dead"), QoS: 1}
 	for _, keep := range []bool{true, false} {
@@ -496,7 +508,9 @@ func TestAWillSurvivesAKill(t *testing.T) {
 			s.flush()
 			s.flush()
 			s.kill() // and only once
-			time.Sleep(1100 * time.Millisecond)
+			if waits := s.waitingWills(); len(waits) > 0 {
+				t.Errorf("wills of %v wait", waits)
+			}
 			if n := len(s.log.events(t, 1)); n != len(want) {
 				t.Errorf("%d wills, want %d", n, len(want))
 			}
@@ -512,7 +526,8 @@ func TestAClientThatLeavesBeforeItIsAcceptedLeavesNoWill(t *testing.T) {
 	c.send(connectPacket(connectOptions{id: "a", will: &event.Event{Topic: "gone", Payload: []byte("x")}}))
 	eventually(t, "the session", func() bool { return s.Stats().Sessions == 1 })
 	c.Close()
-	time.Sleep(10 * time.Millisecond) // until the kernel knows
+	conn := s.all()[0]
+	eventually(t, "the kernel to know", conn.hungUp)
 	close(hold)
 	s.gone(0)
 	s.log.mu.Lock()
