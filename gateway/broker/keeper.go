@@ -20,8 +20,8 @@ const (
 	// whom nothing has happened, so that a start after a crash need not look
 	// through more.
 	refreshAfter = 50_000
-	// willGrace is how long after a start the clients that were connected have
-	// to come back before their wills are published.
+	// willGrace is how long after a start clients have to come back before their
+	// wills are published, unless those were to wait for less anyway.
 	willGrace = 30 * time.Second
 )
 
@@ -166,13 +166,13 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 	}
 	b.route.changed()
 	if c.Will != nil {
-		w := &will{event: c.Will.Event, delay: c.Will.Delay}
+		w := &will{event: c.Will.Event, delay: c.Will.Delay, due: c.Will.Due}
 		s.lastWill = w
 		grace := willGrace
 		if b.opt.willGrace > 0 {
 			grace = b.opt.willGrace
 		}
-		b.waitWill(s, w, max(w.delay, grace))
+		b.waitWill(s, w, w.rest(k.clock(), grace))
 	}
 }
 

@@ -31,6 +31,7 @@ type cardSub struct {
 type willState struct {
 	Event event.Event   `json:"event"`
 	Delay time.Duration `json:"delay"`
+	Due   time.Duration `json:"due,omitempty"`
 }
 
 // card returns the session's. The caller holds o.mu.
@@ -46,7 +47,7 @@ func (o *outbox) card() card {
 		c.Subs = append(c.Subs, cs)
 	}
 	if s.lastWill != nil {
-		c.Will = &willState{s.lastWill.event, s.lastWill.delay}
+		c.Will = &willState{s.lastWill.event, s.lastWill.delay, s.lastWill.due}
 	}
 	return c
 }

@@ -518,6 +518,34 @@ func TestAWillSurvivesAKill(t *testing.T) {
 	}
 }
 
+func TestARestartDoesNotMakeAWillWaitAnew(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		delay, due, passed time.Duration
+		want               time.Duration
+	}{
+		{"of a client that was connected", 0, 0, 0, 30 * time.Second},
+		{"of a client that was connected, with a long delay", time.Hour, 0, 0, time.Hour},
+		{"that has waited before", 10 * time.Minute, 15 * time.Minute, 13 * time.Minute, 2 * time.Minute},
+		{"whose time is near", 10 * time.Minute, 15 * time.Minute, 899 * time.Second, 30 * time.Second},
+		{"whose time came while the gateway was down", 10 * time.Minute, 15 * time.Minute, time.Hour, 30 * time.Second},
+		{"with a short delay", 3 * time.Second, 15 * time.Minute, 15*time.Minute - 2*time.Second, 3 * time.Second},
+	} {
+		if got := (&will{delay: c.delay, due: c.due}).rest(c.passed, 30*time.Second); got != c.want {
+			t.Errorf("a will %s waits %v more, want %v", c.name, got, c.want)
+		}
+	}
+	s := newSite(t, func(o *Options) { o.willGrace = 20 * time.Millisecond })
+	c := dial(t, s.Broker, v5)
+	c.send(connectPacket(connectOptions{v: v5, id: "a", keep: true, will: &event.Event{Topic: "gone", Payload: []byte("x")}, willDelay: 200}))
+	c.connack(0)
+	c.Close()
+	s.gone(0)
+	s.keeper.base.Add(int64(199*time.Second + 900*time.Millisecond))
+	s.restart()
+	s.log.events(t, 1) // and not in 200 s
+}
+
 func TestAClientThatLeavesBeforeItIsAcceptedLeavesNoWill(t *testing.T) {
 	s := newSite(t)
 	hold := make(chan struct{})

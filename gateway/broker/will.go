@@ -11,6 +11,17 @@ import (
 type will struct {
 	event event.Event
 	delay time.Duration
+	due   time.Duration // by the broker's clock, once its client has left; guarded by outbox.mu
+}
+
+// rest is how long a will that was kept has still to wait. A client that left
+// before the gateway went down has had a part of its delay. Others, and those
+// whose time came while there was no gateway, have some time to come back.
+func (w *will) rest(now, grace time.Duration) time.Duration {
+	if w.due == 0 {
+		return max(w.delay, grace)
+	}
+	return min(max(w.due-now, grace), w.delay)
 }
 
 // cancelWill stops a will that waits and returns what would publish it.
@@ -29,6 +40,9 @@ func (b *Broker) leaveWill(s *session, w *will, delay time.Duration) {
 		b.publishWill(s, w)
 		return
 	}
+	s.out.mu.Lock()
+	w.due = b.keeper.clock() + delay
+	s.out.mu.Unlock()
 	b.waitWill(s, w, delay)
 }
 
