@@ -132,24 +132,6 @@ type Options struct {
 	willGrace time.Duration // for tests
 }
 
-// Stats count what a broker did since it was made.
-type Stats struct {
-	Clients    int    // connected now
-	Received   uint64 // messages handed to Emit, wills among them
-	Refused    uint64 // messages that Emit or the broker refused, for want of rights among others
-	Duplicates uint64 // repeated QoS 2 messages, answered without an event
-	Delivered  uint64 // messages queued for connected subscribers
-	Dropped    uint64 // messages that a subscriber was away too long or too slow for
-	Expired    uint64 // messages whose expiry interval ended before a subscriber could have them
-	Sessions   int    // connected or not
-	Absent     int    // sessions without a connection
-	Waiting    uint64 // messages that wait for them in the log
-	Retained   int    // topics with a retained message
-	// Violations are connections closed for a breach of the protocol, by the
-	// names of their reason codes. All reasons are there, also with 0.
-	Violations map[string]uint64
-}
-
 // Broker is an MQTT server. Its methods may be called concurrently, except
 // Route, which has one caller at a time.
 type Broker struct {
@@ -360,31 +342,6 @@ func (b *Broker) Close() error {
 	// mochi has no listeners and no clients of its own to wait for, so that
 	// its deadlock in closing them cannot happen.
 	return b.server.Close()
-}
-
-// Stats returns the counters.
-func (b *Broker) Stats() Stats {
-	st := Stats{
-		Clients:    int(atomic.LoadInt64(&b.server.Info.ClientsConnected)),
-		Received:   b.count.received.Load(),
-		Refused:    b.count.refused.Load(),
-		Duplicates: b.count.duplicates.Load(),
-		Delivered:  b.count.delivered.Load(),
-		Dropped:    b.count.dropped.Load(),
-		Violations: b.violations(),
-		Expired:    b.count.expired.Load(),
-		Retained:   b.retained.count(),
-	}
-	for _, s := range b.allSessions() {
-		s.out.mu.Lock()
-		st.Sessions++
-		st.Waiting += s.out.pending
-		if s.out.c == nil {
-			st.Absent++
-		}
-		s.out.mu.Unlock()
-	}
-	return st
 }
 
 func (b *Broker) countReceived(n int) {

@@ -142,6 +142,7 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 	}
 	if placed {
 		o.restore(b, &p)
+		o.progress = progress{acked: p.delivered, asked: p.delivered, safe: p.delivered}
 	} else {
 		o.behind = true
 		o.next = make([]uint64, len(b.feeds()))
@@ -250,7 +251,7 @@ func (k *keeper) keep(all bool) {
 		o := &s.out
 		o.mu.Lock()
 		if o.behind && !o.over {
-			o.lose(o.age(b))
+			o.lose(o.age(b), errTooOld)
 		}
 		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
 			_ = o.write(false, false, nil)
@@ -279,7 +280,7 @@ func (k *keeper) groups(now bool) (all []groupPlace) {
 	for _, g := range b.route.groups {
 		g.mu.Lock()
 		if g.behind {
-			g.lose(g.age(b))
+			g.lose(g.age(b), errTooOld)
 		}
 		lasts := false
 		for _, m := range g.members {

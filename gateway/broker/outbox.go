@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -128,20 +129,37 @@ func (o *outbox) offer(m *message, mt *match) {
 	case !o.behind && o.c != nil && o.room():
 		o.deliver(m, qos, mt, nil)
 	case m.f == nil:
-		o.b.count.dropped.Add(1)
+		o.drop(1)
 	default:
 		o.fallBehind(o.b)
-		o.lose(o.missed(o.b, int64(m.e.Size())))
+		o.lose(o.missed(o.b, int64(m.e.Size())), errTooMuch)
 	}
 }
 
-// lose counts messages that the session does not get.
-func (o *outbox) lose(n uint64) {
+var (
+	errTooMuch = errors.New("it is away or does not keep up, and more than mqtt.sessions.max was waiting")
+	errTooOld  = errors.New("it is away or does not keep up, and they had waited for mqtt.sessions.max_age")
+	errRemoved = errors.New("it was away or did not keep up, and their stream has not kept them so long; or it has no right to them or subscription any more")
+)
+
+// lose counts messages that the session does not get, and says why.
+func (o *outbox) lose(n uint64, why error) {
 	if n > 0 {
-		o.dirty = true
-		o.b.count.dropped.Add(n)
-		o.b.say("mqtt session has too much waiting: the oldest messages are dropped", o.s.id, errSlow)
+		o.drop(n)
+		o.b.say("mqtt messages that waited for a session are dropped", o.s.id, why)
 	}
+}
+
+func (o *outbox) drop(n uint64) {
+	o.dirty = true
+	o.dropped += n
+	o.b.count.dropped.Add(n)
+}
+
+func (o *outbox) expire() {
+	o.dirty = true
+	o.expired++
+	o.b.count.expired.Add(1)
 }
 
 // room reports whether one more message at QoS 1 or 2 may be sent. What earlier
@@ -177,6 +195,7 @@ func (o *outbox) deliver(m *message, qos byte, mt *match, g *group) {
 	}
 	if !o.send(d) {
 		o.window.settle(o.window.find(d.id)) // as if it had been received [MQTT-3.1.2-25]
+		o.drop(1)
 	}
 	o.dirty = true
 }
@@ -312,7 +331,7 @@ func (o *outbox) take(m *message) bool {
 	o.took(int64(m.e.Size()))
 	o.dirty = true
 	if _, live := o.b.remaining(m.e); !live {
-		o.b.count.expired.Add(1)
+		o.expire()
 		return true
 	}
 	o.deliver(m, min(m.e.QoS, mt.qos), mt, nil)
@@ -361,12 +380,12 @@ func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
 	o.dirty = true
 	if m == nil || !o.s.mayReceive(o.b, m.e.Topic) {
 		o.window.settle(w)
-		o.b.count.dropped.Add(1)
+		o.drop(1)
 		return
 	}
 	if _, live := o.b.remaining(m.e); !live {
 		o.window.settle(w)
-		o.b.count.expired.Add(1)
+		o.expire()
 		return
 	}
 	mt := o.match(m.e.Topic, nil, 0)
@@ -375,6 +394,7 @@ func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
 	o.window.launch(w)
 	if !o.c.publish(d) {
 		o.window.settle(o.window.find(d.id))
+		o.drop(1)
 	}
 }
 
@@ -393,5 +413,5 @@ func (o *outbox) repeated() {
 
 func (o *outbox) joined(lost uint64) {
 	o.memo, o.before, o.crashed, o.overlap, o.dirty = nil, nil, false, false, true
-	o.lose(lost)
+	o.lose(lost, errRemoved)
 }

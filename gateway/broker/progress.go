@@ -10,7 +10,7 @@ const leastRepeat = 128
 // whoever acknowledges faster than the disk takes it down waits for the disk.
 // So no acknowledgement costs a commit of its own.
 type progress struct {
-	acked   uint64 // messages acknowledged
+	acked   uint64 // messages acknowledged since the session began
 	asked   uint64 // of these, those in the place given to be written last
 	safe    uint64 // and those in the place on disk
 	hurried bool   // a place is being written at once
