@@ -143,6 +143,12 @@ func (g *Gateway) mqttStatus(st *ops.Status) {
 		Reasons: s.Violations, Refused: s.Refused, Sessions: s.Sessions, Absent: s.Absent,
 		Waiting: s.Waiting, Dropped: s.Dropped, Expired: s.Expired, Retained: s.Retained,
 	}
+	for _, s := range g.broker.Sessions(20) {
+		st.MQTT.Ledgers = append(st.MQTT.Ledgers, ops.SessionStatus{
+			Client: s.Client, User: s.User, Connected: s.Connected, Away: ops.Seconds(s.Away), Waiting: s.Waiting, Bytes: s.Bytes,
+			Sent: s.Sent, Delivered: s.Delivered, Dropped: s.Dropped, Expired: s.Expired,
+		})
+	}
 	for _, n := range s.Violations {
 		st.MQTT.Violations += n
 	}

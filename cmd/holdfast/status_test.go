@@ -41,7 +41,12 @@ func troubled() ops.Status {
 			{Name: "archive", Kind: "file", Stream: "alerts", State: ops.Idle},
 		},
 		Rules: []ops.RuleStatus{{Name: "too-hot", Stream: "events", Matched: 620_000, Passed: 12, Failed: 3, Emitted: 12, Processor: ops.ProcessorStatus{Offset: 1_240_000}}},
-		MQTT:  ops.MQTTStatus{Listen: []string{"127.0.0.1:1883"}, Clients: 12, Received: 1_240_000, Sent: 77, Violations: 1, Refused: 5},
+		MQTT: ops.MQTTStatus{Listen: []string{"127.0.0.1:1883"}, Clients: 12, Received: 1_240_000, Sent: 77, Violations: 1, Refused: 5,
+			Sessions: 14, Absent: 2, Waiting: 310, Dropped: 12, Ledgers: []ops.SessionStatus{
+				{Client: "panel-2", User: "panel", Away: ops.Seconds(49 * time.Hour), Waiting: 300, Bytes: 64 << 10, Delivered: 90_000, Dropped: 1200},
+				{Client: "$share/workers/jobs/#", Waiting: 10, Bytes: 900, Dropped: 12},
+				{Client: "hmi", Connected: true, Delivered: 1500, Expired: 3},
+			}},
 	}
 }
 

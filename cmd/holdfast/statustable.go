@@ -28,6 +28,7 @@ func writeStatus(w io.Writer, s sample, before *sample, colour bool) error {
 	v.head()
 	v.streams()
 	v.destinations()
+	v.sessions()
 	v.replays()
 	v.rules()
 	_, err := v.WriteTo(w)
@@ -150,6 +151,26 @@ func offsets(s ops.StreamStatus) string {
 		return "-"
 	}
 	return fmt.Sprintf("%d-%d", s.First, s.Next-1)
+}
+
+func (v *view) sessions() {
+	if len(v.MQTT.Ledgers) == 0 {
+		return
+	}
+	t := v.table("SESSION", "STATE", "WAITING", "DELIVERED", "DROPPED", "EXPIRED")
+	for _, s := range v.MQTT.Ledgers {
+		state, waiting := "connected", "-"
+		if !s.Connected {
+			if state = "away"; s.Away > 0 {
+				state += " " + age(s.Away.Std())
+			}
+		}
+		if s.Waiting > 0 {
+			waiting = fmt.Sprintf("%s (%s)", count(s.Waiting), size(s.Bytes))
+		}
+		t.row(s.Client, state, waiting, count(s.Delivered), count(s.Dropped), count(s.Expired))
+	}
+	t.flush()
 }
 
 func (v *view) destinations() {

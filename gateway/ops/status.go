@@ -194,6 +194,25 @@ type MQTTStatus struct {
 	Dropped  uint64            `json:"dropped"`  // messages that a subscriber was away too long or too slow for
 	Expired  uint64            `json:"expired"`  // messages that expired before a subscriber could have them
 	Retained int               `json:"retained"` // topics with a retained message
+	// Ledgers are those of sessions and shared subscriptions for which messages
+	// wait or have been lost, the ones with most waiting first, 20 at most.
+	Ledgers []SessionStatus `json:"session_ledgers,omitempty"`
+}
+
+// SessionStatus says what became of the messages at QoS 1 and 2 that an MQTT
+// session which outlasts its connections was to have. Its counts survive
+// restarts, those of MQTTStatus do not.
+type SessionStatus struct {
+	Client    string  `json:"client"` // or the filter of a shared subscription, with $share
+	User      string  `json:"user,omitempty"`
+	Connected bool    `json:"connected"`
+	Away      Seconds `json:"away"`          // how long it has not been connected
+	Waiting   uint64  `json:"waiting"`       // messages in the log
+	Bytes     int64   `json:"waiting_bytes"` // of these
+	Sent      int     `json:"sent"`          // and not acknowledged
+	Delivered uint64  `json:"delivered"`     // acknowledged; members of a shared subscription count it
+	Dropped   uint64  `json:"dropped"`
+	Expired   uint64  `json:"expired"`
 }
 
 // IngestStatus describes what comes in over HTTP.

@@ -173,7 +173,7 @@ func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 	if err := f.finish(30 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	repeated := 0
+	repeated, highest := 0, 0.0
 	for _, s := range all {
 		eventually(t, 60*time.Second, func() bool { return s.missing(f) == 0 }, "%s has all messages: %d of %d", s.id, s.distinct(), f.acked())
 	}
@@ -181,14 +181,21 @@ func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 	for _, s := range all {
 		s.check(t)
 		repeated += s.duplicates
+		// What it had not acknowledged, and what the disk had not heard of: a
+		// window, of which one below 128 counts as that.
+		window := 512
+		if s.maximum > 0 {
+			window = max(int(s.maximum), 128)
+		}
+		highest = max(highest, float64(s.duplicates)/float64(kills*window))
+		if s.duplicates > kills*window {
+			t.Errorf("%s: %d came again, more than a window of %d for each of %d kills", s.id, s.duplicates, window, kills)
+		}
 		if s.present != s.connects-1 {
 			t.Errorf("%s found its session %d times in %d connections", s.id, s.present, s.connects)
 		}
 	}
-	t.Logf("%d kills, %d messages to each of %d subscribers, %d came again with DUP at QoS 1", kills, f.acked(), len(all), repeated)
-	if most := kills * len(all) / 2 * 512; repeated > most {
-		t.Errorf("%d came again, more than a window of 512 for each kill and subscriber", repeated)
-	}
+	t.Logf("%d kills, %d messages to each of %d subscribers, %d came again with DUP at QoS 1: at most %.2f windows for each kill", kills, f.acked(), len(all), repeated, highest)
 }
 
 func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
