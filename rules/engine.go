@@ -121,6 +121,9 @@ func (e *Engine) take(ev *event.Event, m *match, res *Result) {
 	for _, l := range m.listeners {
 		l.hear(e.frame)
 	}
+	if t := e.frame.trace; t != nil {
+		t.reading++
+	}
 	e.sample++
 	e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
 	for _, c := range m.rules {
@@ -171,6 +174,12 @@ func (e *Engine) remindHolds() {
 
 // run evaluates a rule, and measures what that costs now and then.
 func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
+	if t := e.frame.trace; t != nil {
+		t.begin(r, ev, nil, res)
+		e.evaluate(r, filter, ev, res)
+		t.end(res)
+		return
+	}
 	if !e.measuring {
 		e.evaluate(r, filter, ev, res)
 		return

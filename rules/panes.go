@@ -66,7 +66,14 @@ func (e *Engine) late(r *rule, ev *event.Event, key string, res *Result) {
 func (e *Engine) close(r *rule, panes []window.Pane, res *Result) {
 	for i := range panes {
 		e.frame.pane = &panes[i]
+		t := e.frame.trace
+		if t != nil {
+			t.begin(r, nil, &panes[i], res)
+		}
 		e.pane(r, &panes[i], res)
+		if t != nil {
+			t.end(res)
+		}
 	}
 	e.frame.pane = nil
 	clear(panes)
