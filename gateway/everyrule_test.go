@@ -18,7 +18,7 @@ import (
 )
 
 // everyState has every window, aggregate, function with a memory and timer, and
-// a lookup table. It is for the store and the address.
+// rules whose state comes from a lookup table. It is for the store and the address.
 const everyState = `
 gateway: proof
 store: {path: %q}
@@ -42,7 +42,8 @@ rules:
   - {name: lasts, from: p/#, key: d, where: v < 90, for: 40ms, emit: {stream: out, topic: lasts}}
   - {name: silent, from: p/pause, key: d, where: 'true', for: 300ms, emit: {stream: out, topic: silent, fields: {n: n}}}
   - {name: knows, from: p/a, where: v > 80, emit: {stream: out, topic: knows, fields: {other: 'latest("p/b", "v")'}}}
-  - {name: looks, from: p/#, where: 'd != "pause" && int(n) %% 5 == 0', emit: {stream: out, topic: looks, fields: {d: d, n: n, limit: 'lookup("limits", d, "limit")'}}}
+  - {name: looks, from: p/#, where: 'd != "pause" && int(n) %% 5 == 0', emit: {stream: out, topic: looks, fields: {d: d, n: n, limit: 'lookup("limits", d, "limit")', all: 'total(lookup("limits", d, "limit"))'}}}
+  - {name: limited, from: p/#, where: d != "pause", key: d, window: {tumbling: 700ms, grace: 50ms}, aggregate: {n: count(), limits: 'sum(lookup("limits", d, "limit"))'}, emit: {stream: out, topic: "limited/{key}"}}
   - {name: each, from: {every: 100ms}, emit: {stream: out, topic: each, fields: {at: time, c: counter(true)}}}
   - {name: reads, from: {rule: levels}, key: d, window: {count: 5}, aggregate: {n: sum(n)}, emit: {stream: out, topic: "reads/{key}"}}
 `
