@@ -22,6 +22,12 @@ func listCommand() *cobra.Command {
 			for _, k := range sim.Kinds() {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Name, k.Metric, cmp.Or(k.Unit, "true, false"), k.About, strings.Join(k.Settings, " "))
 			}
+			fmt.Fprintln(w, "\nKIND\tCHIPS")
+			for _, k := range sim.Kinds() {
+				if len(k.Chips) > 0 {
+					fmt.Fprintf(w, "%s\t%s\n", k.Name, strings.Join(k.Chips, " "))
+				}
+			}
 			fmt.Fprintln(w, "\nSCENARIO\tBOARDS\tABOUT")
 			for _, name := range sim.Examples() {
 				s, err := sim.Example(name)

@@ -86,7 +86,8 @@ func devicesScanCommand() *cobra.Command {
 		Short: "Look for devices at the buses of the gateway's machine",
 		Long: `Look for devices at the buses of the gateway's machine: at each I2C address one
 byte is read, except where a device is configured. Names the drivers that
-could be right for an address, and who has each GPIO line.`,
+could be right for an address, the selects of SPI buses, and who has each GPIO
+line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := gateway.client()
@@ -127,7 +128,7 @@ func listFound(out io.Writer, all []ops.DeviceFound) error {
 		if f.Label != "" {
 			bus += " (" + f.Label + ")"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", bus, f.At, orDash(f.Name), orDash(f.Device), orDash(strings.Join(f.Drivers, ", ")))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", bus, orDash(f.At), orDash(f.Name), orDash(f.Device), orDash(strings.Join(f.Drivers, ", ")))
 	}
 	return w.Flush()
 }
