@@ -261,5 +261,8 @@ func TestALetterOfADestinationThatIsGoneStaysUntilItIsBack(t *testing.T) {
 	if err := g.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is delivered when the destination is back", func() bool { d := destinationStatus(t, g, "cloud", "events"); return d.Retrying == 0 && d.Ledger.Delivered == 1 })
+	until(t, "it is delivered when the destination is back", func() bool {
+		d := destinationStatus(t, g, "cloud", "events")
+		return d.Retrying == 0 && d.Ledger.Delivered == 1
+	})
 }
