@@ -160,7 +160,9 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 			m.feed = b.feed(ps.stream)
 			o.overlap = o.overlap || m.offset >= p.next[ps.stream]
 		}
-		m.group = b.route.groups[ps.group]
+		if m.group = b.route.groups[ps.group]; m.group != nil && m.feed != nil {
+			m.group.hold(ref{m.feed, m.offset})
+		}
 		last := o.window.lastID
 		o.window.add(m)
 		o.window.lastID = last
@@ -244,9 +246,9 @@ func (k *keeper) keep(all bool) {
 	b.now.Store(int64(k.clock()))
 	k.ticks++
 	b.retained.expire()
-	// A place of a group is taken before those of its members and written
-	// behind them: what it has passed is then in the place of one of them.
-	groups := k.groups(all)
+	for _, g := range b.allGroups() {
+		g.keep(all)
+	}
 	for _, s := range b.allSessions() {
 		o := &s.out
 		o.mu.Lock()
@@ -262,52 +264,7 @@ func (k *keeper) keep(all bool) {
 			b.expire(s)
 		}
 	}
-	for _, g := range groups {
-		k.putGroup(g)
-	}
 	k.keepRetained(all || k.ticks%refreshEvery == 0)
-}
-
-type groupPlace struct {
-	g *group
-	p *place
-}
-
-func (k *keeper) groups(now bool) (all []groupPlace) {
-	b := k.b
-	b.route.Lock()
-	defer b.route.Unlock()
-	for _, g := range b.route.groups {
-		g.mu.Lock()
-		if g.behind {
-			g.lose(g.age(b), errTooOld)
-		}
-		lasts := false
-		for _, m := range g.members {
-			lasts = lasts || m.o.outlasts()
-		}
-		if lasts && (g.dirty || g.stale(b, now) || !g.stored) {
-			p := &place{}
-			g.fill(b, p)
-			for _, r := range g.returned {
-				p.returned = append(p.returned, placeSent{stream: r.feed.name, offset: r.offset})
-			}
-			all = append(all, groupPlace{g, p})
-			g.dirty = false
-		}
-		g.mu.Unlock()
-	}
-	return all
-}
-
-func (k *keeper) putGroup(gp groupPlace) {
-	g := gp.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.members) > 0 {
-		g.stored = true
-		k.write(Entry{keyGroup + g.filter, gp.p.append(nil)})
-	}
 }
 
 // dropGroup forgets a group without members. The caller holds g.mu.

@@ -298,6 +298,62 @@ func TestASharedSubscriptionWaitsForItsMembersAndSurvivesAKill(t *testing.T) {
 	c.silence()
 }
 
+func TestASharedMessageThatAMemberHasIsNotGivenAgainAfterAKill(t *testing.T) {
+	s := newSite(t)
+	a, b := resume(t, s.Broker, v5, "a", false), resume(t, s.Broker, v5, "b", false)
+	a.subscribe(filter{"$share/g/t", 2})
+	b.subscribe(filter{"$share/g/t", 2})
+	s.kept()
+	s.route(ev("t", "1", 2), ev("t", "2", 2)) // which puts the members' places on disk, not that of the group
+	first, second := a.message(), b.message()
+	s.flush()
+	s.kill()
+	a, b = resume(t, s.Broker, v5, "a", true), resume(t, s.Broker, v5, "b", true)
+	for _, c := range []struct {
+		*client
+		want publish
+	}{{a, first}, {b, second}} {
+		p := c.message()
+		if !p.dup || p.id != c.want.id || string(p.payload) != string(c.want.payload) {
+			t.Errorf("got %q, want %q again", p.payload, c.want.payload)
+		}
+		c.send(pubrec(p.id))
+		c.expect(pubrel(p.id)...)
+		c.send(pubcomp(p.id))
+	}
+	a.silence()
+	b.silence()
+	s.route(ev("t", "3", 2), ev("t", "3", 2))
+	for _, c := range []*client{a, b} {
+		if p := c.message(); string(p.payload) != "3" {
+			t.Errorf("got %q", p.payload)
+		}
+	}
+}
+
+func TestASharedMessageOfAMemberWithoutASessionSurvivesAKill(t *testing.T) {
+	s := newSite(t)
+	dies := dial(t, s.Broker, v5)
+	dies.send(connectPacket(connectOptions{v: v5, id: "dies"}))
+	dies.connack(0)
+	stays := resume(t, s.Broker, v5, "stays", false)
+	dies.subscribe(filter{"$share/g/t", 1})
+	stays.subscribe(filter{"$share/g/t", 1})
+	s.route(ev("t", "1", 1), ev("t", "2", 1))
+	if p := dies.message(); string(p.payload) != "1" {
+		t.Fatalf("got %q", p.payload)
+	}
+	stays.receives(received{Topic: "t", Payload: "2", QoS: 1})
+	stays.silence()
+	s.kept()
+	s.kill()
+	stays = resume(t, s.Broker, v5, "stays", true)
+	if got := stays.receive(); got.Payload != "1" {
+		t.Errorf("got %+v, want what the other member had not acknowledged", got)
+	}
+	stays.silence()
+}
+
 func TestASubscriptionIsForWhatComesAfterIt(t *testing.T) {
 	s := newSite(t)
 	c := resume(t, s.Broker, v5, "a", false, 0x21, 0, 1)
