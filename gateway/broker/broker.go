@@ -36,6 +36,14 @@
 // at QoS 0 is sent at once or never, and so may overtake those that wait for a
 // subscriber that does not keep up: the order that MQTT demands is that of one
 // topic and QoS (MQTT 5, 4.6, [MQTT-4.6.0-5]; 3.1.1, [MQTT-4.6.0-6]).
+//
+// To read the code, follow a message. Conn and packet take it from a socket of
+// listen, intake gives it to the log, and flight answers when it is there. Then
+// route finds who subscribes; outbox, or share for a group, gives it to those who
+// keep up, and cursor reads the log for others; window has what is not
+// acknowledged, and send writes to the socket. Session says whose all that is,
+// keeper, record and progress bring it to the disk and back. Hooks is where
+// mochi is.
 package broker
 
 import (

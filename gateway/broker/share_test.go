@@ -1,0 +1,108 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestAMemberThatDiesLeavesItsShareToTheOthers(t *testing.T) {
+	s := newSite(t)
+	dies := dial(t, s.Broker, v5)
+	dies.send(connectPacket(connectOptions{v: v5, id: "dies"}))
+	dies.connack(0)
+	stays := resume(t, s.Broker, v5, "stays", false)
+	dies.subscribe(filter{"$share/g/t", 1})
+	stays.subscribe(filter{"$share/g/t", 1})
+	for i := range 10 {
+		s.route(ev("t", fmt.Sprint(i), 1))
+	}
+	var got []string
+	for range 5 {
+		got = append(got, stays.receive().Payload)
+		dies.message()
+	}
+	dies.Close()
+	for range 5 {
+		got = append(got, stays.receive().Payload)
+	}
+	stays.silence()
+	slices.Sort(got)
+	if strings.Join(got, "") != "0123456789" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestASharedSubscriptionWaitsForItsMembersAndSurvivesAKill(t *testing.T) {
+	s := newSite(t)
+	c := resume(t, s.Broker, v5, "a", false)
+	c.subscribe(filter{"$share/g/t", 1})
+	c.Close()
+	s.gone(0)
+	s.route(ev("t", "1", 1), ev("t", "2", 1))
+	s.kept()
+	s.kill()
+	s.route(ev("t", "3", 1))
+	c = resume(t, s.Broker, v5, "a", true)
+	for _, want := range []string{"1", "2", "3"} {
+		c.receives(received{Topic: "t", Payload: want, QoS: 1})
+	}
+	c.silence()
+}
+
+func TestASharedMessageThatAMemberHasIsNotGivenAgainAfterAKill(t *testing.T) {
+	s := newSite(t)
+	a, b := resume(t, s.Broker, v5, "a", false), resume(t, s.Broker, v5, "b", false)
+	a.subscribe(filter{"$share/g/t", 2})
+	b.subscribe(filter{"$share/g/t", 2})
+	s.kept()
+	s.route(ev("t", "1", 2), ev("t", "2", 2)) // which puts the members' places on disk, not that of the group
+	first, second := a.message(), b.message()
+	s.flush()
+	s.kill()
+	a, b = resume(t, s.Broker, v5, "a", true), resume(t, s.Broker, v5, "b", true)
+	for _, c := range []struct {
+		*client
+		want publish
+	}{{a, first}, {b, second}} {
+		p := c.message()
+		if !p.dup || p.id != c.want.id || string(p.payload) != string(c.want.payload) {
+			t.Errorf("got %q, want %q again", p.payload, c.want.payload)
+		}
+		c.send(pubrec(p.id))
+		c.expect(pubrel(p.id)...)
+		c.send(pubcomp(p.id))
+	}
+	a.silence()
+	b.silence()
+	s.route(ev("t", "3", 2), ev("t", "3", 2))
+	for _, c := range []*client{a, b} {
+		if p := c.message(); string(p.payload) != "3" {
+			t.Errorf("got %q", p.payload)
+		}
+	}
+}
+
+func TestASharedMessageOfAMemberWithoutASessionSurvivesAKill(t *testing.T) {
+	s := newSite(t)
+	dies := dial(t, s.Broker, v5)
+	dies.send(connectPacket(connectOptions{v: v5, id: "dies"}))
+	dies.connack(0)
+	stays := resume(t, s.Broker, v5, "stays", false)
+	dies.subscribe(filter{"$share/g/t", 1})
+	stays.subscribe(filter{"$share/g/t", 1})
+	s.route(ev("t", "1", 1), ev("t", "2", 1))
+	if p := dies.message(); string(p.payload) != "1" {
+		t.Fatalf("got %q", p.payload)
+	}
+	stays.receives(received{Topic: "t", Payload: "2", QoS: 1})
+	stays.silence()
+	s.kept()
+	s.kill()
+	stays = resume(t, s.Broker, v5, "stays", true)
+	if got := stays.receive(); got.Payload != "1" {
+		t.Errorf("got %+v, want what the other member had not acknowledged", got)
+	}
+	stays.silence()
+}
