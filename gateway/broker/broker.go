@@ -176,7 +176,7 @@ type Broker struct {
 	quit     chan struct{} // closed by Close
 	count    struct {
 		traffic
-		received, refused, duplicates, delivered, dropped, expired atomic.Uint64
+		received, refused, duplicates, delivered, dropped, expired, sessions atomic.Uint64
 
 		violations [256]atomic.Uint64 // by reason code of MQTT 5; 0 is for no CONNECT in time
 	}

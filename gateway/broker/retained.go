@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,10 @@ type retainedSet struct {
 	b  *Broker
 	mu sync.Mutex
 	of map[string]*keptMessage
+	// bytes is what they take. Anybody who may publish can make up topics, so
+	// that it needs a limit; $SYS does not count.
+	bytes   int64
+	refused uint64 // messages that were too much
 	// changed are the topics to be written.
 	changed map[string]struct{}
 }
@@ -25,6 +30,38 @@ type retainedSet struct {
 type keptMessage struct {
 	event event.Event
 	feed  *Feed // nil if it is in no stream
+}
+
+// size is the memory that a retained message takes, more or less.
+func (m *keptMessage) size() int64 {
+	if m.feed == nil {
+		return 0
+	}
+	return int64(m.event.Size()) + 256
+}
+
+var errRetained = errors.New("those that are retained take as much as mqtt.max_retained allows")
+
+// put replaces the message of a topic, or with nil removes it. A limit of 0 is
+// none. The caller holds r.mu.
+func (r *retainedSet) put(topic string, m *keptMessage, limit int64) (ok bool) {
+	size := r.bytes
+	if old := r.of[topic]; old != nil {
+		size -= old.size()
+	}
+	if m != nil {
+		size += m.size()
+	}
+	if m == nil || limit > 0 && size > limit && m.feed != nil {
+		delete(r.of, topic) // also because an old one must not pass for the newest
+		if m != nil {
+			size -= m.size()
+		}
+		r.bytes = size
+		return m == nil
+	}
+	r.of[topic], r.bytes = m, size
+	return true
 }
 
 // keep notes an event with the flag, or with an empty payload forgets the one
@@ -36,13 +73,16 @@ func (r *retainedSet) keep(f *Feed, e *event.Event) {
 		if _, ok := r.of[e.Topic]; !ok {
 			return
 		}
-		delete(r.of, e.Topic)
+		r.put(e.Topic, nil, 0)
 	} else {
 		m := &keptMessage{event: *e, feed: f}
 		// The event's memory is that of a whole batch.
 		m.event.Topic = strings.Clone(e.Topic)
 		m.event.Payload = slices.Clone(e.Payload)
-		r.of[m.event.Topic] = m
+		if !r.put(m.event.Topic, m, r.b.limits.Retained) {
+			r.refused++
+			r.b.say("mqtt message is delivered but not retained", e.Client, errRetained)
+		}
 	}
 	if f != nil {
 		r.changed[e.Topic] = struct{}{}
@@ -81,10 +121,11 @@ func (r *retainedSet) matching(filter string) (topics []string) {
 	return topics
 }
 
-func (r *retainedSet) count() int {
+// count is how many there are and what they take, and how many were refused.
+func (r *retainedSet) count() (n int, bytes int64, refused uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.of)
+	return len(r.of), r.bytes, r.refused
 }
 
 // debt is a retained message that a new subscription is to be given.
@@ -157,7 +198,7 @@ func (r *retainedSet) expire() {
 			continue
 		}
 		if _, live := r.b.remaining(&m.event); !live {
-			delete(r.of, topic)
+			r.put(topic, nil, 0)
 			if m.feed != nil {
 				r.changed[topic] = struct{}{}
 			}
@@ -182,6 +223,6 @@ func (r *retainedSet) restore(topic string, value []byte) error {
 	if err := json.Unmarshal(value, &rec); err != nil {
 		return err
 	}
-	r.of[topic] = &keptMessage{event: rec.Event, feed: r.b.feed(rec.Stream)}
+	r.put(topic, &keptMessage{event: rec.Event, feed: r.b.feed(rec.Stream)}, 0)
 	return nil
 }

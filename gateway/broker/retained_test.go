@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"holdfast/gateway/event"
@@ -27,6 +28,46 @@ func TestRetainedMessagesSurviveAKill(t *testing.T) {
 		}
 	}
 	c.silence()
+}
+
+func TestRetainedMessagesTakeNoMoreMemoryThanTheyMay(t *testing.T) {
+	s := newSite(t, func(o *Options) { o.Limits.Retained = 10_000 })
+	keep := func(topic string, size int) {
+		e := ev(topic, strings.Repeat("x", size), 1)
+		e.Retain = true
+		s.route(e)
+	}
+	c := resume(t, s.Broker, v5, "a", false)
+	c.subscribe(filter{"r/#", 1})
+	for i := range 100 {
+		keep(fmt.Sprintf("r/%02d", i), 100)
+		if got := c.receive(); got.Topic != fmt.Sprintf("r/%02d", i) {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	check := func(want int) {
+		t.Helper()
+		if st := s.Stats(); st.Retained != want || st.RetainedBytes > 10_000 || st.NotRetained == 0 {
+			t.Errorf("%d are retained, want %d: %+v", st.Retained, want, st)
+		}
+	}
+	held := s.Stats().Retained
+	if n := held - len(sysTopics()); n < 10 || n > 40 {
+		t.Errorf("%d are retained", n)
+	}
+	keep("r/00", 90) // one that is there can change
+	check(held)
+	keep("r/01", 9000) // but not to what there is no room for, and is then not what it was
+	check(held - 1)
+	keep("r/02", 0)
+	check(held - 2)
+	keep("r/99", 100) // there is room again
+	check(held - 1)
+	s.kept()
+	s.kill()
+	if n := s.Stats().Retained; n != held-1 {
+		t.Errorf("%d are retained after a kill, want %d", n, held-1)
+	}
 }
 
 func TestMoreRetainedMessagesThanTheWindowComeAll(t *testing.T) {

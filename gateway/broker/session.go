@@ -364,6 +364,7 @@ func (b *Broker) expire(s *session) {
 	back := s.conn != nil
 	s.mu.Unlock()
 	if !back {
+		b.count.sessions.Add(1)
 		b.endSession(s)
 	}
 }
