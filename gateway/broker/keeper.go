@@ -161,7 +161,14 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 			o.overlap = o.overlap || m.offset >= p.next[ps.stream]
 		}
 		if m.group = b.route.groups[ps.group]; m.group != nil && m.feed != nil {
-			m.group.hold(ref{m.feed, m.offset})
+			at := ref{m.feed, m.offset}
+			m.group.hold(at)
+			if m.id == 0 {
+				o.done = append(o.done, turn{m.group, at})
+			}
+		}
+		if m.id == 0 {
+			continue
 		}
 		last := o.window.lastID
 		o.window.add(m)

@@ -37,6 +37,7 @@ type outbox struct {
 	dirty   bool  // there is more to tell than what is on disk
 	subs    map[string]*subscription
 	groups  []*group // in which it shares subscriptions
+	done    []turn   // messages at QoS 2 of these that are completed, while the place of the group on disk is before them
 	changes uint64   // of subs
 	memo    *memo    // while behind
 	before  []uint64 // what a feed had below this offset may have been sent before a crash
@@ -216,6 +217,7 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 		case m == nil:
 		case a.kind == typePuback && m.qos == 1, a.kind == typePubcomp && m.released,
 			a.kind == typePubrec && m.qos == 2 && a.reason >= codeUnspecified && !m.released:
+			o.complete(m)
 			o.window.settle(m)
 			o.acked++
 		case a.kind == typePubrec && m.qos == 2:

@@ -99,7 +99,7 @@ var errPlace = errors.New("the kept place of a session cannot be read")
 //	names: streams and groups that are referred to below (count, texts)
 //	next: number, then (name, offset)
 //	marks: number, then (count, bytes, until, next)
-//	window and returned: number, then (identifier, flags, size, stream+1, offset, group+1, [topic])
+//	window (with identifier 0: done) and returned: number, then (identifier, flags, size, stream+1, offset, group+1, [topic])
 func (p *place) append(b []byte) []byte {
 	var names []string
 	name := func(s string) uint64 {
@@ -333,6 +333,9 @@ func (o *outbox) placed() *place {
 			ps.group = m.group.filter
 		}
 		p.window = append(p.window, ps)
+	}
+	for _, t := range o.done {
+		p.window = append(p.window, placeSent{qos: 2, stream: t.feed.name, offset: t.offset, group: t.group.filter})
 	}
 	return p
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,6 +37,12 @@ type group struct {
 type member struct {
 	o   *outbox
 	sub *subscription
+}
+
+// turn is a message that a group has given to a member.
+type turn struct {
+	group *group
+	ref
 }
 
 // ref is a message in the log.
@@ -99,6 +106,7 @@ func (b *Broker) unshare(o *outbox, filter string) {
 			break
 		}
 	}
+	o.done = slices.DeleteFunc(o.done, func(t turn) bool { return t.group == g })
 	if o.over {
 		g.returned = append(g.returned, o.unacknowledged(g)...)
 	}
@@ -177,8 +185,12 @@ func (g *group) save(hurry bool) {
 	p := &place{}
 	g.fill(g.b, p)
 	returned := g.returned[:len(g.returned):len(g.returned)]
+	passed := map[turn]bool{}
 	for _, m := range g.members {
 		m.o.mu.Lock()
+		for _, t := range m.o.done {
+			passed[t] = t.group == g
+		}
 		switch {
 		case m.o.over:
 		case !m.o.lasts:
@@ -199,12 +211,33 @@ func (g *group) save(hurry bool) {
 		g.saving = false
 		if err == nil {
 			g.safe = max(g.safe, given)
+			g.passed(passed)
 		}
 		g.note()
 		g.b.pull(g)
 	})
 	if err != nil {
 		g.saving = false
+	}
+}
+
+// passed makes members forget what the place of the group on disk has passed.
+func (g *group) passed(turns map[turn]bool) {
+	if len(turns) == 0 {
+		return
+	}
+	for _, m := range g.members {
+		m.o.mu.Lock()
+		m.o.done = slices.DeleteFunc(m.o.done, func(t turn) bool { return turns[t] })
+		m.o.mu.Unlock()
+	}
+}
+
+// complete remembers a message that the client has completed, if its group
+// might give it again after a kill. At QoS 1 that is allowed.
+func (o *outbox) complete(m *sent) {
+	if m.group != nil && m.qos == 2 && m.feed != nil && o.kept() {
+		o.done = append(o.done, turn{m.group, ref{m.feed, m.offset}})
 	}
 }
 

@@ -84,6 +84,38 @@ func TestASharedMessageThatAMemberHasIsNotGivenAgainAfterAKill(t *testing.T) {
 	}
 }
 
+func TestASharedMessageThatAMemberHasCompletedIsNotGivenAgainAfterAKill(t *testing.T) {
+	s := newSite(t)
+	c := resume(t, s.Broker, v5, "a", false)
+	c.subscribe(filter{"$share/g/t", 2})
+	s.kept()
+	complete := func(want string, dup bool) {
+		t.Helper()
+		p := c.message()
+		if string(p.payload) != want || p.dup != dup {
+			t.Errorf("got %q, dup %v, want %q", p.payload, p.dup, want)
+		}
+		c.send(pubrec(p.id))
+		c.expect(pubrel(p.id)...)
+		c.send(pubcomp(p.id))
+		c.silence()
+	}
+	for range 2 {
+		s.route(ev("t", "1", 2))
+		complete("1", false)
+		s.route(ev("t", "2", 2)) // for which the place of the member is put on disk, and not that of the group
+		c.message()
+		s.flush()
+		s.kill()
+		c = resume(t, s.Broker, v5, "a", true)
+		complete("2", true)
+	}
+	s.kept()
+	if s.kept(); len(s.sessions["a"].out.done) > 0 {
+		t.Errorf("%d messages are remembered that the group has passed", len(s.sessions["a"].out.done))
+	}
+}
+
 func TestASharedMessageOfAMemberWithoutASessionSurvivesAKill(t *testing.T) {
 	s := newSite(t)
 	dies := dial(t, s.Broker, v5)

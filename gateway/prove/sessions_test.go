@@ -180,8 +180,14 @@ func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 		all = append(all, s)
 		running.Go(func() { s.run(ctx) })
 	}
+	var members []*subscriber // of a shared subscription
+	for i := range 3 {
+		s := &subscriber{addr: g.mqtt, id: fmt.Sprint("member", i), filter: "$share/kill/plant/#", qos: 2}
+		members = append(members, s)
+		running.Go(func() { s.run(ctx) })
+	}
 	eventually(t, 20*time.Second, func() bool {
-		for _, s := range all {
+		for _, s := range append(members, all...) {
 			if s.conn.Load() == nil {
 				return false
 			}
@@ -207,8 +213,21 @@ func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 	for _, s := range all {
 		eventually(t, 60*time.Second, func() bool { return s.missing(f) == 0 }, "%s has all messages: %d of %d", s.id, s.distinct(), f.acked())
 	}
+	shared := func() (n int) {
+		for _, s := range members {
+			n += s.distinct()
+		}
+		return n
+	}
+	eventually(t, 60*time.Second, func() bool { return shared() >= f.acked() }, "the members of a shared subscription have all messages together: %d of %d", shared(), f.acked())
 	cancel()
 	running.Wait()
+	if n := shared(); n != f.acked() {
+		t.Errorf("%d messages came to members of a shared subscription, of %d", n, f.acked())
+	}
+	for _, s := range members {
+		s.check(t)
+	}
 	for _, s := range all {
 		s.check(t)
 		repeated += s.duplicates
@@ -226,7 +245,7 @@ func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 			t.Errorf("%s found its session %d times in %d connections", s.id, s.present, s.connects)
 		}
 	}
-	t.Logf("%d kills, %d messages to each of %d subscribers, %d came again with DUP at QoS 1: at most %.2f windows for each kill", kills, f.acked(), len(all), repeated, highest)
+	t.Logf("%d kills, %d messages to each of %d subscribers, %d came again with DUP at QoS 1: at most %.2f windows for each kill; each to one of %d members of a shared subscription at QoS 2, once", kills, f.acked(), len(all), repeated, highest, len(members))
 }
 
 func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
