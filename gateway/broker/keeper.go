@@ -153,6 +153,9 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 		sub := &subscription{filter: cs.Filter, options: cs.Options, id: cs.ID}
 		o.subscribe(sub)
 		sub.since = b.byFeed(cs.Since)
+		if cs.Owed != "" {
+			o.arrears, o.carded = append(o.arrears, arrears{sub, cs.Owed}), true
+		}
 	}
 	for _, ps := range p.window {
 		m := sent{id: ps.id, qos: ps.qos, retain: ps.retain, released: ps.released, size: ps.size, offset: ps.offset, topic: ps.topic}
@@ -263,7 +266,8 @@ func (k *keeper) keep(all bool) {
 			o.lose(o.age(b), errTooOld)
 		}
 		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
-			_ = o.write(false, false, nil)
+			paid := o.carded && len(o.debts)+len(o.arrears) == 0
+			_ = o.write(paid, false, nil)
 		}
 		gone := o.c == nil && o.lasts && !o.over && s.expiry > 0 && k.clock()-s.left > s.expiry
 		o.mu.Unlock()

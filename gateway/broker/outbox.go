@@ -46,6 +46,8 @@ type outbox struct {
 	stored  bool     // it is on disk
 
 	debts   []debt    // retained messages for new subscriptions
+	arrears []arrears // and for the time without a connection
+	carded  bool      // the card on disk has arrears
 	waits   departure // packets that go when the session is on disk
 	leaving bool      // there is a PUBLISH among those for which it is being written
 	saving  bool
@@ -253,6 +255,7 @@ func (o *outbox) begin(c *conn) {
 		return
 	}
 	o.c = c
+	o.resume()
 	var out []byte
 	for i := range o.window.list {
 		if m := &o.window.list[i]; m.id != 0 && m.released {
@@ -279,7 +282,8 @@ func (o *outbox) end(c *conn) {
 	if c != nil && o.c != c {
 		return
 	}
-	o.c, o.memo, o.waits, o.debts = nil, nil, departure{}, nil
+	o.c, o.memo, o.waits = nil, nil, departure{}
+	o.postpone()
 	o.window.land()
 	o.fallBehind(o.b)
 	o.dirty = true

@@ -26,6 +26,7 @@ type cardSub struct {
 	Options byte              `json:"options"`
 	ID      int               `json:"id,omitempty"`
 	Since   map[string]uint64 `json:"since,omitempty"` // by stream
+	Owed    string            `json:"owed,omitempty"`  // the first topic of its arrears
 }
 
 type willState struct {
@@ -39,10 +40,16 @@ func (o *outbox) card() card {
 	s := o.s
 	c := card{User: s.user, Password: s.password, Lasts: o.lasts, Expiry: int64(s.expiry / time.Second)}
 	feeds := o.b.feeds()
+	o.carded = len(o.arrears) > 0
 	for _, sub := range o.subs {
 		cs := cardSub{Filter: sub.filter, Options: sub.options, ID: sub.id, Since: map[string]uint64{}}
 		for i, at := range sub.since {
 			cs.Since[feeds[i].name] = at
+		}
+		for _, a := range o.arrears {
+			if a.sub == sub {
+				cs.Owed = a.from
+			}
 		}
 		c.Subs = append(c.Subs, cs)
 	}

@@ -134,6 +134,36 @@ type debt struct {
 	sub   *subscription
 }
 
+// arrears are what a subscription is still to be given when the connection
+// ends: the retained messages that it matches, from a topic on in their order.
+type arrears struct {
+	sub  *subscription
+	from string
+}
+
+// postpone leaves what is owed to the next connection. The caller holds o.mu.
+func (o *outbox) postpone() {
+	for _, d := range o.debts {
+		known := slices.ContainsFunc(o.arrears, func(a arrears) bool { return a.sub == d.sub })
+		if !known && o.subs[d.sub.filter] == d.sub {
+			o.arrears = append(o.arrears, arrears{d.sub, d.topic})
+		}
+	}
+	o.debts = nil
+}
+
+// resume owes again what was left to this connection. The caller holds o.mu.
+func (o *outbox) resume() {
+	for _, a := range o.arrears {
+		for _, topic := range o.b.retained.matching(a.sub.filter) {
+			if topic >= a.from && o.subs[a.sub.filter] == a.sub {
+				o.debts = append(o.debts, debt{topic, a.sub})
+			}
+		}
+	}
+	o.arrears = nil
+}
+
 // owe gives new subscriptions the retained messages that they match, now as
 // far as there is room, the rest as room comes.
 func (o *outbox) owe(subs []*subscription) {

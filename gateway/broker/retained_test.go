@@ -30,6 +30,44 @@ func TestRetainedMessagesSurviveAKill(t *testing.T) {
 	c.silence()
 }
 
+func TestRetainedMessagesThatASubscriptionStillHasToGetComeOnTheNextConnection(t *testing.T) {
+	for _, how := range []string{"reconnect", "restart"} {
+		bothVersions(t, func(t *testing.T, v version) {
+			const n = 2 * maxWindow
+			s := newSite(t)
+			for i := range n {
+				e := ev(fmt.Sprintf("r/%04d", i), "x", 1)
+				e.Retain = true
+				s.route(e)
+			}
+			c := resume(t, s.Broker, v, "a", false)
+			c.subscribe(filter{"r/+", 1}, filter{"other", 1})
+			got := map[string]bool{}
+			for range 100 {
+				got[c.receive().Topic] = true
+			}
+			c.Close()
+			s.gone(0)
+			if how == "restart" {
+				s.restart()
+			}
+			c = resume(t, s.Broker, v, "a", true)
+			for len(got) < n {
+				m := c.receive()
+				if !m.Retain {
+					t.Errorf("%s is not marked as retained", m.Topic)
+				}
+				got[m.Topic] = true
+			}
+			c.silence()
+			c.Close()
+			s.gone(0)
+			s.restart()
+			resume(t, s.Broker, v, "a", true).silence() // and only once
+		})
+	}
+}
+
 func TestRetainedMessagesTakeNoMoreMemoryThanTheyMay(t *testing.T) {
 	s := newSite(t, func(o *Options) { o.Limits.Retained = 10_000 })
 	keep := func(topic string, size int) {
