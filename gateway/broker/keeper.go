@@ -266,8 +266,7 @@ func (k *keeper) keep(all bool) {
 			o.lose(o.age(b), errTooOld)
 		}
 		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
-			paid := o.carded && len(o.debts)+len(o.arrears) == 0
-			_ = o.write(paid, false, nil)
+			_ = o.write(false, false, nil)
 		}
 		gone := o.c == nil && o.lasts && !o.over && s.expiry > 0 && k.clock()-s.left > s.expiry
 		o.mu.Unlock()
