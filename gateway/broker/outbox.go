@@ -283,7 +283,8 @@ func (o *outbox) end(c *conn) {
 		return
 	}
 	o.c, o.memo, o.waits = nil, nil, departure{}
-	o.postpone()
+	o.postpone(o.debts)
+	o.debts = nil
 	o.window.land()
 	o.fallBehind(o.b)
 	o.dirty = true

@@ -134,22 +134,26 @@ type debt struct {
 	sub   *subscription
 }
 
-// arrears are what a subscription is still to be given when the connection
-// ends: the retained messages that it matches, from a topic on in their order.
+// arrears are what a subscription is still to be given, by this connection or
+// the next: the retained messages that it matches, from a topic on in their order.
 type arrears struct {
 	sub  *subscription
 	from string
 }
 
-// postpone leaves what is owed to the next connection. The caller holds o.mu.
-func (o *outbox) postpone() {
-	for _, d := range o.debts {
+// postpone makes arrears of debts. The caller holds o.mu.
+func (o *outbox) postpone(debts []debt) {
+	var last *subscription // those of one come together
+	for _, d := range debts {
+		if d.sub == last {
+			continue
+		}
+		last = d.sub
 		known := slices.ContainsFunc(o.arrears, func(a arrears) bool { return a.sub == d.sub })
 		if !known && o.subs[d.sub.filter] == d.sub {
 			o.arrears = append(o.arrears, arrears{d.sub, d.topic})
 		}
 	}
-	o.debts = nil
 }
 
 // resume owes again what was left to this connection. The caller holds o.mu.
@@ -164,20 +168,34 @@ func (o *outbox) resume() {
 	o.arrears = nil
 }
 
-// owe gives new subscriptions the retained messages that they match, now as
-// far as there is room, the rest as room comes.
-func (o *outbox) owe(subs []*subscription) {
-	var debts []debt
+// pledge returns the retained messages that new subscriptions match. Until they
+// are owed they are arrears, which are on disk with the subscriptions: neither
+// the end of the connection nor that of the gateway forgets them.
+func (o *outbox) pledge(subs []*subscription) (debts []debt) {
 	for _, sub := range subs {
 		for _, topic := range o.b.retained.matching(sub.filter) {
 			debts = append(debts, debt{topic, sub})
 		}
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.postpone(debts)
+	return debts
+}
+
+// owe gives what is pledged, now as far as there is room, the rest as room
+// comes.
+func (o *outbox) owe(debts []debt) {
 	if len(debts) == 0 {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	owed := map[*subscription]bool{}
+	for _, d := range debts {
+		owed[d.sub] = true
+	}
+	o.arrears = slices.DeleteFunc(o.arrears, func(a arrears) bool { return owed[a.sub] })
 	o.debts = append(o.debts, debts...)
 	if o.ready() {
 		o.pay()

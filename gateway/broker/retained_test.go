@@ -31,7 +31,7 @@ func TestRetainedMessagesSurviveAKill(t *testing.T) {
 }
 
 func TestRetainedMessagesThatASubscriptionStillHasToGetComeOnTheNextConnection(t *testing.T) {
-	for _, how := range []string{"reconnect", "restart"} {
+	for _, how := range []string{"reconnect", "restart", "kill"} {
 		bothVersions(t, func(t *testing.T, v version) {
 			const n = 2 * maxWindow
 			s := newSite(t)
@@ -46,10 +46,15 @@ func TestRetainedMessagesThatASubscriptionStillHasToGetComeOnTheNextConnection(t
 			for range 100 {
 				got[c.receive().Topic] = true
 			}
-			c.Close()
-			s.gone(0)
-			if how == "restart" {
+			if how != "kill" {
+				c.Close()
+				s.gone(0)
+			}
+			switch how {
+			case "restart":
 				s.restart()
+			case "kill":
+				s.kill()
 			}
 			c = resume(t, s.Broker, v, "a", true)
 			for len(got) < n {
