@@ -201,10 +201,10 @@ func (k *keeper) replay(f *Feed) {
 		s.out.before[f.index] = f.start
 		s.out.mu.Unlock()
 	}
-	from, ok := k.covered[f.name]
-	if k.state == nil || !ok {
+	if k.state == nil {
 		return
 	}
+	from := max(k.covered[f.name], 1) // from its beginning if nothing is kept of the stream yet
 	scanner := f.stream.Retained()
 	for from < f.start {
 		events, next, err := scanner.Read(from)

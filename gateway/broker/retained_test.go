@@ -113,6 +113,23 @@ func TestRetainedMessagesTakeNoMoreMemoryThanTheyMay(t *testing.T) {
 	}
 }
 
+func TestRetainedMessagesSurviveAKillBeforeTheFirstOfThemIsKept(t *testing.T) {
+	s := newSite(t)
+	s.state = newMemState()
+	s.state.frozen = true
+	s.Broker.Close()
+	s.start()
+	e := ev("r", "x", 1)
+	e.Retain = true
+	s.route(e)
+	s.kill()
+	c := resume(t, s.Broker, v4, "a", false)
+	c.subscribe(filter{"r", 1})
+	if got := c.receive(); got.Payload != "x" || !got.Retain {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestMoreRetainedMessagesThanTheWindowComeAll(t *testing.T) {
 	const n = 3 * maxWindow
 	s := newSite(t)
