@@ -143,7 +143,7 @@ func (g *group) note() {
 	if g.saving || g.given < g.safe+g.repeats()/4 {
 		return
 	}
-	if !g.lasts() {
+	if !g.b.keeper.on() || !g.lasts() {
 		g.safe = g.given // nothing of it survives
 		return
 	}

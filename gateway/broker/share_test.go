@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"holdfast/gateway/event"
 )
 
 func TestAMemberThatDiesLeavesItsShareToTheOthers(t *testing.T) {
@@ -49,6 +51,31 @@ func TestASharedSubscriptionWaitsForItsMembersAndSurvivesAKill(t *testing.T) {
 		c.receives(received{Topic: "t", Payload: want, QoS: 1})
 	}
 	c.silence()
+}
+
+func TestASharedSubscriptionGoesOnWhetherOrNotAnythingOfItIsKept(t *testing.T) {
+	const n = 3 * maxWindow
+	for name, b := range map[string]*Broker{"on disk": newSite(t).Broker, "in memory": start(t, newFakeLog())} {
+		for _, keep := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, session lasts %v", name, keep), func(t *testing.T) {
+				id := fmt.Sprint("a", keep)
+				c := dial(t, b, v5)
+				c.send(connectPacket(connectOptions{v: v5, id: id, keep: keep}))
+				c.connack(0)
+				c.subscribe(filter{"$share/g/" + id, 1})
+				go func() {
+					for i := range n {
+						route(b, []event.Event{ev(id, fmt.Sprint(i), 1)})
+					}
+				}()
+				for i := range n {
+					if got := c.receive(); got.Payload != fmt.Sprint(i) {
+						t.Fatalf("got %+v, want message %d", got, i)
+					}
+				}
+			})
+		}
+	}
 }
 
 func TestASharedMessageThatAMemberHasIsNotGivenAgainAfterAKill(t *testing.T) {
