@@ -95,7 +95,7 @@ func TestAnEmptyFileMeansTheDefaults(t *testing.T) {
 		},
 		MQTT: MQTTConfig{
 			Listen: []broker.Listener{{Address: "127.0.0.1:1883"}}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024,
-			Limits:   broker.Limits{ConnectTimeout: 10 * time.Second, TopicBytes: 4096, TopicLevels: 128, Subscriptions: 1000},
+			Limits:   broker.Limits{ConnectTimeout: 10 * time.Second, TopicBytes: 4096, TopicLevels: 128, Subscriptions: 1000, Retained: 64 << 20},
 			Sessions: broker.Sessions{Max: 64 << 20, Expiry: 7 * 24 * time.Hour},
 		},
 		HTTP:            HTTPConfig{Listen: "127.0.0.1:8480"},

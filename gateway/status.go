@@ -141,7 +141,7 @@ func (g *Gateway) mqttStatus(st *ops.Status) {
 	st.MQTT = ops.MQTTStatus{
 		Listen: []string{}, Clients: int(s.Clients), Received: s.Received, Sent: s.Delivered,
 		Reasons: s.Violations, Refused: s.Refused, Sessions: s.Sessions, Absent: s.Absent,
-		Waiting: s.Waiting, Dropped: s.Dropped, Expired: s.Expired, Retained: s.Retained,
+		Waiting: s.Waiting, Dropped: s.Dropped, Expired: s.Expired, Retained: s.Retained, NotRetained: s.NotRetained,
 	}
 	for _, s := range g.broker.Sessions(20) {
 		st.MQTT.Ledgers = append(st.MQTT.Ledgers, ops.SessionStatus{

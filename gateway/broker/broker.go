@@ -29,12 +29,21 @@
 // is much. So after kill -9 a client may get the last messages at QoS 1 again
 // that it acknowledged: with those that it has not, at most as many as it takes
 // at once (its Receive Maximum; 128 if that is less, and never more than 512).
+// The members of a shared subscription get at most 512 again, or 8 for each.
 //
 // A subscriber gets messages at QoS 1 and 2 in the order of their stream, and so those
 // of one publisher to one topic as they were published, whatever their QoS. One
 // at QoS 0 is sent at once or never, and so may overtake those that wait for a
 // subscriber that does not keep up: the order that MQTT demands is that of one
 // topic and QoS (MQTT 5, 4.6, [MQTT-4.6.0-5]; 3.1.1, [MQTT-4.6.0-6]).
+//
+// To read the code, follow a message. Conn and packet take it from a socket of
+// listen, intake gives it to the log, and flight answers when it is there. Then
+// route finds who subscribes; outbox, or share for a group, gives it to those who
+// keep up, and cursor reads the log for others; window has what is not
+// acknowledged, and send writes to the socket. Session says whose all that is,
+// keeper, record and progress bring it to the disk and back. Hooks is where
+// mochi is.
 package broker
 
 import (
@@ -167,7 +176,7 @@ type Broker struct {
 	quit     chan struct{} // closed by Close
 	count    struct {
 		traffic
-		received, refused, duplicates, delivered, dropped, expired atomic.Uint64
+		received, refused, duplicates, delivered, dropped, expired, sessions atomic.Uint64
 
 		violations [256]atomic.Uint64 // by reason code of MQTT 5; 0 is for no CONNECT in time
 	}

@@ -182,7 +182,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 }
 
 // succeed makes sure that the client's earlier connection ends. mochi has done
-// that, unless it had lost sight of it (see repair).
+// that if it still knew of it.
 func (c *conn) succeed() {
 	if c.prior != nil {
 		c.prior.disconnect(codeTakenOver) // [MQTT-3.1.4-3]

@@ -153,6 +153,9 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 		sub := &subscription{filter: cs.Filter, options: cs.Options, id: cs.ID}
 		o.subscribe(sub)
 		sub.since = b.byFeed(cs.Since)
+		if cs.Owed != "" {
+			o.arrears, o.carded = append(o.arrears, arrears{sub, cs.Owed}), true
+		}
 	}
 	for _, ps := range p.window {
 		m := sent{id: ps.id, qos: ps.qos, retain: ps.retain, released: ps.released, size: ps.size, offset: ps.offset, topic: ps.topic}
@@ -160,7 +163,16 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 			m.feed = b.feed(ps.stream)
 			o.overlap = o.overlap || m.offset >= p.next[ps.stream]
 		}
-		m.group = b.route.groups[ps.group]
+		if m.group = b.route.groups[ps.group]; m.group != nil && m.feed != nil {
+			at := ref{m.feed, m.offset}
+			m.group.hold(at)
+			if m.id == 0 {
+				o.done = append(o.done, turn{m.group, at})
+			}
+		}
+		if m.id == 0 {
+			continue
+		}
 		last := o.window.lastID
 		o.window.add(m)
 		o.window.lastID = last
@@ -189,10 +201,10 @@ func (k *keeper) replay(f *Feed) {
 		s.out.before[f.index] = f.start
 		s.out.mu.Unlock()
 	}
-	from, ok := k.covered[f.name]
-	if k.state == nil || !ok {
+	if k.state == nil {
 		return
 	}
+	from := max(k.covered[f.name], 1) // from its beginning if nothing is kept of the stream yet
 	scanner := f.stream.Retained()
 	for from < f.start {
 		events, next, err := scanner.Read(from)
@@ -244,9 +256,9 @@ func (k *keeper) keep(all bool) {
 	b.now.Store(int64(k.clock()))
 	k.ticks++
 	b.retained.expire()
-	// A place of a group is taken before those of its members and written
-	// behind them: what it has passed is then in the place of one of them.
-	groups := k.groups(all)
+	for _, g := range b.allGroups() {
+		g.keep(all)
+	}
 	for _, s := range b.allSessions() {
 		o := &s.out
 		o.mu.Lock()
@@ -262,52 +274,7 @@ func (k *keeper) keep(all bool) {
 			b.expire(s)
 		}
 	}
-	for _, g := range groups {
-		k.putGroup(g)
-	}
 	k.keepRetained(all || k.ticks%refreshEvery == 0)
-}
-
-type groupPlace struct {
-	g *group
-	p *place
-}
-
-func (k *keeper) groups(now bool) (all []groupPlace) {
-	b := k.b
-	b.route.Lock()
-	defer b.route.Unlock()
-	for _, g := range b.route.groups {
-		g.mu.Lock()
-		if g.behind {
-			g.lose(g.age(b), errTooOld)
-		}
-		lasts := false
-		for _, m := range g.members {
-			lasts = lasts || m.o.outlasts()
-		}
-		if lasts && (g.dirty || g.stale(b, now) || !g.stored) {
-			p := &place{}
-			g.fill(b, p)
-			for _, r := range g.returned {
-				p.returned = append(p.returned, placeSent{stream: r.feed.name, offset: r.offset})
-			}
-			all = append(all, groupPlace{g, p})
-			g.dirty = false
-		}
-		g.mu.Unlock()
-	}
-	return all
-}
-
-func (k *keeper) putGroup(gp groupPlace) {
-	g := gp.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.members) > 0 {
-		g.stored = true
-		k.write(Entry{keyGroup + g.filter, gp.p.append(nil)})
-	}
 }
 
 // dropGroup forgets a group without members. The caller holds g.mu.

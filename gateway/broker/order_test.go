@@ -86,14 +86,19 @@ func TestABusyClientIsNotSentASecondOfMessagesAgainAfterAKill(t *testing.T) {
 }
 
 func TestNoMoreThanTheWindowComesAgainAfterAKillHoweverSlowTheDisk(t *testing.T) {
-	for maximum, most := range map[uint16]int{1: leastRepeat, 10: leastRepeat, 200: 200, 65535: maxWindow} {
-		t.Run(fmt.Sprint("receive maximum ", maximum), func(t *testing.T) {
+	for _, test := range []struct {
+		filter  string
+		maximum uint16
+		most    int
+	}{{"t", 1, leastRepeat}, {"t", 10, leastRepeat}, {"t", 200, 200}, {"t", 65535, maxWindow}, {"$share/g/t", 65535, maxWindow}} {
+		t.Run(fmt.Sprintf("%s, receive maximum %d", test.filter, test.maximum), func(t *testing.T) {
+			maximum, most := test.maximum, test.most
 			t.Parallel()
 			const n = 3 * maxWindow
 			s := newSite(t)
 			c := resume(t, s.Broker, v5, "a", false, 0x21, byte(maximum>>8), byte(maximum))
-			c.subscribe(filter{"t", 1})
-			s.flush()
+			c.subscribe(filter{test.filter, 1})
+			s.kept()
 			s.state.mu.Lock() // nothing gets to the disk
 			for i := range n {
 				s.route(ev("t", fmt.Sprint(i), 1))

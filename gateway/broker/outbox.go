@@ -37,6 +37,7 @@ type outbox struct {
 	dirty   bool  // there is more to tell than what is on disk
 	subs    map[string]*subscription
 	groups  []*group // in which it shares subscriptions
+	done    []turn   // messages at QoS 2 of these that are completed, while the place of the group on disk is before them
 	changes uint64   // of subs
 	memo    *memo    // while behind
 	before  []uint64 // what a feed had below this offset may have been sent before a crash
@@ -45,6 +46,8 @@ type outbox struct {
 	stored  bool     // it is on disk
 
 	debts   []debt    // retained messages for new subscriptions
+	arrears []arrears // and for the time without a connection
+	carded  bool      // the card on disk has arrears
 	waits   departure // packets that go when the session is on disk
 	leaving bool      // there is a PUBLISH among those for which it is being written
 	saving  bool
@@ -216,6 +219,7 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 		case m == nil:
 		case a.kind == typePuback && m.qos == 1, a.kind == typePubcomp && m.released,
 			a.kind == typePubrec && m.qos == 2 && a.reason >= codeUnspecified && !m.released:
+			o.complete(m)
 			o.window.settle(m)
 			o.acked++
 		case a.kind == typePubrec && m.qos == 2:
@@ -251,6 +255,7 @@ func (o *outbox) begin(c *conn) {
 		return
 	}
 	o.c = c
+	o.resume()
 	var out []byte
 	for i := range o.window.list {
 		if m := &o.window.list[i]; m.id != 0 && m.released {
@@ -277,7 +282,9 @@ func (o *outbox) end(c *conn) {
 	if c != nil && o.c != c {
 		return
 	}
-	o.c, o.memo, o.waits, o.debts = nil, nil, departure{}, nil
+	o.c, o.memo, o.waits = nil, nil, departure{}
+	o.postpone(o.debts)
+	o.debts = nil
 	o.window.land()
 	o.fallBehind(o.b)
 	o.dirty = true

@@ -48,6 +48,7 @@ func (o *outbox) note() {
 // holds it too.
 func (o *outbox) write(full, hurry bool, done func(error)) error {
 	asked := o.acked
+	full = full || o.carded && len(o.debts)+len(o.arrears) == 0 // the arrears are paid
 	o.asked, o.hurried = asked, o.hurried || hurry
 	err := o.b.keeper.put(o.entries(full), hurry, func(err error) {
 		o.mu.Lock()

@@ -26,6 +26,7 @@ type cardSub struct {
 	Options byte              `json:"options"`
 	ID      int               `json:"id,omitempty"`
 	Since   map[string]uint64 `json:"since,omitempty"` // by stream
+	Owed    string            `json:"owed,omitempty"`  // the first topic of its arrears
 }
 
 type willState struct {
@@ -39,10 +40,16 @@ func (o *outbox) card() card {
 	s := o.s
 	c := card{User: s.user, Password: s.password, Lasts: o.lasts, Expiry: int64(s.expiry / time.Second)}
 	feeds := o.b.feeds()
+	o.carded = len(o.arrears) > 0
 	for _, sub := range o.subs {
 		cs := cardSub{Filter: sub.filter, Options: sub.options, ID: sub.id, Since: map[string]uint64{}}
 		for i, at := range sub.since {
 			cs.Since[feeds[i].name] = at
+		}
+		for _, a := range o.arrears {
+			if a.sub == sub {
+				cs.Owed = a.from
+			}
 		}
 		c.Subs = append(c.Subs, cs)
 	}
@@ -99,7 +106,7 @@ var errPlace = errors.New("the kept place of a session cannot be read")
 //	names: streams and groups that are referred to below (count, texts)
 //	next: number, then (name, offset)
 //	marks: number, then (count, bytes, until, next)
-//	window and returned: number, then (identifier, flags, size, stream+1, offset, group+1, [topic])
+//	window (with identifier 0: done) and returned: number, then (identifier, flags, size, stream+1, offset, group+1, [topic])
 func (p *place) append(b []byte) []byte {
 	var names []string
 	name := func(s string) uint64 {
@@ -333,6 +340,9 @@ func (o *outbox) placed() *place {
 			ps.group = m.group.filter
 		}
 		p.window = append(p.window, ps)
+	}
+	for _, t := range o.done {
+		p.window = append(p.window, placeSent{qos: 2, stream: t.feed.name, offset: t.offset, group: t.group.filter})
 	}
 	return p
 }

@@ -19,7 +19,13 @@ type Stats struct {
 	Sessions   int    // connected or not
 	Absent     int    // sessions without a connection
 	Waiting    uint64 // messages that wait in the log for sessions and shared subscriptions
+	Bytes      int64  // of these
+	Shared     int    // subscriptions that are shared
+	Expiries   uint64 // sessions that have expired
 	Retained   int    // topics with a retained message
+
+	RetainedBytes int64  // the memory that these take
+	NotRetained   uint64 // messages that would have been too much
 	// Violations are connections closed for a breach of the protocol, by the
 	// names of their reason codes. All reasons are there, also with 0.
 	Violations map[string]uint64
@@ -57,12 +63,14 @@ func (b *Broker) Stats() Stats {
 		Dropped:    b.count.dropped.Load(),
 		Violations: b.violations(),
 		Expired:    b.count.expired.Load(),
-		Retained:   b.retained.count(),
+		Expiries:   b.count.sessions.Load(),
 	}
+	st.Retained, st.RetainedBytes, st.NotRetained = b.retained.count()
 	for _, s := range b.allSessions() {
 		s.out.mu.Lock()
 		st.Sessions++
 		st.Waiting += s.out.pending
+		st.Bytes += s.out.bytes
 		if s.out.c == nil {
 			st.Absent++
 		}
@@ -71,6 +79,8 @@ func (b *Broker) Stats() Stats {
 	for _, g := range b.allGroups() {
 		g.mu.Lock()
 		st.Waiting += g.pending
+		st.Bytes += g.bytes
+		st.Shared += len(g.members)
 		g.mu.Unlock()
 	}
 	return st

@@ -95,6 +95,7 @@ func (c *conn) subscribe(r request) error {
 	}
 	b.route.changed()
 	b.route.Unlock()
+	debts := s.out.pledge(fresh)
 	if err := b.keeper.tell(s); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
@@ -110,7 +111,7 @@ func (c *conn) subscribe(r request) error {
 			c.origin = s.origin()
 		}
 	}
-	s.out.owe(fresh)
+	s.out.owe(debts)
 	return nil
 }
 

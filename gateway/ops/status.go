@@ -194,6 +194,8 @@ type MQTTStatus struct {
 	Dropped  uint64            `json:"dropped"`  // messages that a subscriber was away too long or too slow for
 	Expired  uint64            `json:"expired"`  // messages that expired before a subscriber could have them
 	Retained int               `json:"retained"` // topics with a retained message
+	// NotRetained are messages beyond mqtt.max_retained.
+	NotRetained uint64 `json:"not_retained"`
 	// Ledgers are those of sessions and shared subscriptions for which messages
 	// wait or have been lost, the ones with most waiting first, 20 at most.
 	Ledgers []SessionStatus `json:"session_ledgers,omitempty"`

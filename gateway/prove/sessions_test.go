@@ -154,10 +154,14 @@ func TestAStormOfReconnectsLosesNothing(t *testing.T) {
 func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 	g := newGateway(t, "", "streams: {events: {max: 512MiB}}\n")
 	g.mustStart(t)
-	all, stop := attend(t, 8, func(i int) *subscriber {
+	everyone, stop := attend(t, 11, func(i int) *subscriber {
+		if i >= 8 {
+			return &subscriber{addr: g.mqtt, id: fmt.Sprint("member", i), filter: "$share/kill/plant/#", qos: 2}
+		}
 		return &subscriber{addr: g.mqtt, id: fmt.Sprint("kill", i), filter: "plant/#", qos: 1 + byte(i%2), maximum: []uint16{0, 0, 10, 10}[i%4]}
 	})
 	defer stop()
+	all, members := everyone[:8], everyone[8:] // the latter of a shared subscription
 	f := publish(4, func(i int) *publisher {
 		return &publisher{addr: g.mqtt, number: i, window: 100, rate: 250, version: byte(4 + i%2), exactly: true}
 	})
@@ -177,7 +181,20 @@ func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 	for _, s := range all {
 		eventually(t, 60*time.Second, func() bool { return s.missing(f) == 0 }, "%s has all messages: %d of %d", s.id, s.distinct(), f.acked())
 	}
+	shared := func() (n int) {
+		for _, s := range members {
+			n += s.distinct()
+		}
+		return n
+	}
+	eventually(t, 60*time.Second, func() bool { return shared() >= f.acked() }, "the members of a shared subscription have all messages together: %d of %d", shared(), f.acked())
 	stop()
+	if n := shared(); n != f.acked() {
+		t.Errorf("%d messages came to members of a shared subscription, of %d", n, f.acked())
+	}
+	for _, s := range members {
+		s.check(t)
+	}
 	for _, s := range all {
 		s.check(t)
 		repeated += s.duplicates
@@ -195,7 +212,7 @@ func TestKill9DuringDeliveryLosesNothingAndRepeatsNothingAtQoS2(t *testing.T) {
 			t.Errorf("%s found its session %d times in %d connections", s.id, s.present, s.connects)
 		}
 	}
-	t.Logf("%d kills, %d messages to each of %d subscribers, %d came again with DUP at QoS 1: at most %.2f windows for each kill", kills, f.acked(), len(all), repeated, highest)
+	t.Logf("%d kills, %d messages to each of %d subscribers, %d came again with DUP at QoS 1: at most %.2f windows for each kill; each to one of %d members of a shared subscription at QoS 2, once", kills, f.acked(), len(all), repeated, highest, len(members))
 }
 
 func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
