@@ -45,7 +45,9 @@ func TestComparisonsAreWhatExprMakesOfThem(t *testing.T) {
 			t.Fatalf("%s: comparisons are not told from what they are not", text)
 		}
 		for offset := range uint64(12) {
-			number := func() string { return fmt.Sprint([]any{0, 1, -1, 2.5, -2.5, 1000, 16, 9007199254740992, `"1"`, "null", "1e400"}[r.IntN(11)]) }
+			number := func() string {
+				return fmt.Sprint([]any{0, 1, -1, 2.5, -2.5, 1000, 16, 9007199254740992, `"1"`, "null", "1e400"}[r.IntN(11)])
+			}
 			fields := []string{}
 			for _, f := range []string{`"n":` + number(), `"o":{"n":` + number() + `}`, `"a b":` + number(),
 				`"s":` + []string{`"x"`, `"y"`, `""`, `"ü\""`, `"\u0078"`, "3"}[r.IntN(6)], `"b":` + []string{"true", "false", `"on"`}[r.IntN(3)]} {
