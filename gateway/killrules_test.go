@@ -5,6 +5,7 @@ package gateway
 import (
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,4 +103,43 @@ func TestKill9LeavesTheStateOfAllRulesAsInAnUndisturbedRunOverTheSameLog(t *test
 	}
 	t.Logf("%d kills and %d stops: %d events, %d logged inputs, %d of them new versions of a table, %d outputs of %d rules equal, %d dead letters",
 		kills+1, stops, len(h.streams["events"]), len(h.inputs), h.tableChanges(), total, len(perRule), len(h.streams[streamDead]))
+}
+
+func TestKill9LeavesARuleDisabledThatWasToldToBe(t *testing.T) {
+	g, _, err := newGatewayProcess(builtHoldfast(t), shortDir(t), "store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { g.end(syscall.SIGKILL) }()
+	command := func(args ...string) string {
+		t.Helper()
+		for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) { // until it runs
+			cmd := exec.Command(g.bin, append(args, "--config", g.config())...)
+			cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+g.dir)
+			out, err := cmd.CombinedOutput()
+			if err == nil {
+				return string(out)
+			}
+			if time.Since(begin) > 20*time.Second {
+				t.Fatalf("%v: %v: %s\n%s", args, err, out, g.log())
+			}
+		}
+	}
+	const off = `"name":"calm","stream":"events","disabled":true`
+	for _, step := range []struct {
+		do   string
+		want bool
+	}{{"disable", true}, {"enable", false}, {"disable", true}} {
+		command("rules", step.do, "calm")
+		g.end(syscall.SIGKILL)
+		if err := g.start(); err != nil {
+			t.Fatal(err)
+		}
+		if list := command("rules", "list", "-o", "json"); strings.Contains(list, off) != step.want {
+			t.Errorf("after %s and kill -9: %s", step.do, list)
+		}
+	}
 }

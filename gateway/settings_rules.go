@@ -99,8 +99,12 @@ func (l *loader) rules(sections []*config.Section, o rules.Options) {
 	l.errs.Add(err)
 	for _, s := range sections {
 		for _, emit := range listOf(s.Child("emit")) {
-			l.outputStream(emit)
+			l.outputStream(text(emit.Child("stream")))
 		}
+		if window := s.Child("window"); window != nil {
+			l.outputStream(text(window.Child("late")))
+		}
+		l.outputStream(rules.LocalStream, s.Has("publish"))
 	}
 	if err == nil {
 		l.c.Rules = set
@@ -117,10 +121,9 @@ func (l *loader) rules(sections []*config.Section, o rules.Options) {
 	}
 }
 
-// outputStream creates the stream that an emit names, even if the rules do not
+// outputStream creates a stream that a rule writes to, even if the rules do not
 // compile, so that no other mistake follows from that.
-func (l *loader) outputStream(emit *config.Section) {
-	name, ok := text(emit.Child("stream"))
+func (l *loader) outputStream(name string, ok bool) {
 	if ok && validName(name) && l.stream(name) == nil {
 		l.c.Streams = append(l.c.Streams, newStream(name))
 	}

@@ -51,7 +51,8 @@ type Engine struct {
 	Meter     func() int64
 	sample    uint
 	measuring bool // the event at hand is a sample
-	costly    bool // a rule may take longer than its budget
+	suspects  int  // rules that take longer than their budget, as far as is known
+	costly    bool // one of them is to be reported
 }
 
 // Result collects what steps and ticks bring about. Outputs and failures are
@@ -83,9 +84,13 @@ type Output struct {
 
 // Step evaluates events, which are in the order of their offsets, and appends
 // what comes of them to res. A payload with several readings ([codec.Series]) is
-// evaluated as if each of them were an event of its own. Outputs share the payload of the events where
-// rules pass it on.
-func (e *Engine) Step(events []event.Event, res *Result) {
+// evaluated as if each of them were an event of its own. Outputs share the
+// payload of the events where rules pass it on.
+//
+// It returns how many events it has evaluated: fewer than all only behind one
+// that shows with the others, by [Engine.Meter], that a rule costs too much.
+func (e *Engine) Step(events []event.Event, res *Result) (n int) {
+	reported := e.costly
 	for i := range events {
 		ev := &events[i]
 		if e.timed {
@@ -103,18 +108,23 @@ func (e *Engine) Step(events []event.Event, res *Result) {
 		readings := e.frame.readings()
 		if len(readings) == 0 {
 			e.take(ev, m, res)
-			continue
+		} else {
+			part := *ev
+			for _, part.Payload = range readings {
+				e.frame.begin(&part, m.plan, m.codec)
+				e.take(&part, m, res)
+			}
 		}
-		part := *ev
-		for _, part.Payload = range readings {
-			e.frame.begin(&part, m.plan, m.codec)
-			e.take(&part, m, res)
+		if e.costly && !reported {
+			events = events[:i+1]
+			break
 		}
 	}
-	if n := len(events); n > 0 {
+	if n = len(events); n > 0 {
 		e.offset = events[n-1].Offset
 		e.count()
 	}
+	return n
 }
 
 // take evaluates the event, or one reading of it, that the frame looks at.
@@ -126,7 +136,7 @@ func (e *Engine) take(ev *event.Event, m *match, res *Result) {
 		t.reading++
 	}
 	e.sample++
-	e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
+	e.measuring = e.Meter != nil && (e.suspects > 0 || e.sample%sampleEvery == 0)
 	for _, c := range m.rules {
 		e.run(c.rule, c.filter, ev, res)
 	}
@@ -180,7 +190,7 @@ func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
 	}
 	from := e.Meter()
 	e.evaluate(r, filter, ev, res)
-	r.cost.add(e.Meter()-from, r.budget)
+	e.suspects += r.cost.add(e.Meter()-from, r.budget)
 	e.costly = e.costly || r.expensive()
 }
 

@@ -126,7 +126,7 @@ func (e *Engine) clear() {
 	for _, r := range e.rules {
 		r.clear()
 	}
-	e.offset, e.steady = 0, steady{}
+	e.offset, e.steady, e.suspects = 0, steady{}, 0
 	e.remind()
 }
 

@@ -200,6 +200,9 @@ func showLetter(w io.Writer, l ops.Letter) error {
 	const stamp = "2006-01-02T15:04:05.000Z07:00"
 	row("id", "%d", l.ID)
 	row("refused by", "%s", by(l))
+	if l.Position != "" {
+		row("at", "%s", readable([]byte(l.Position)))
+	}
 	row("reason", "%s", l.Reason)
 	row("error", "%s", readable([]byte(l.Error)))
 	row("attempts", "%d, from %s to %s", l.Attempts, l.First.Local().Format(stamp), l.Last.Local().Format(stamp))

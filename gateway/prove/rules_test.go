@@ -86,9 +86,17 @@ func TestRulesCostLittleAndDropNothing(t *testing.T) {
 	bound("one filter rule", ruleCost(t, 10, 500, filterRules(1, all)), 5*time.Microsecond)
 	bound("100 filter rules on one topic", ruleCost(t, 10, 500, filterRules(100, all)), 15*time.Microsecond)
 	bound("a tumbling window of 10 s with 5 aggregates and 10,000 keys", ruleCost(t, 10, 500, fmt.Sprintf(tenThousandKeys, "10s")), 7*time.Microsecond)
+}
 
+func TestRulesCostNoMoreByTheThousand(t *testing.T) {
+	all := func(int) string { return "plant/+/temp" }
 	own := func(i int) string { return fmt.Sprintf("plant/%d/temp", i) }
-	few, many := ruleCost(t, 1000, 10, filterRules(3, all)), ruleCost(t, 1000, 10, filterRules(1000, own))
+	// The same load for both, in turns: the least of each is what disturbed it least.
+	few, many := time.Hour, time.Hour
+	for range 2 {
+		few = min(few, ruleCost(t, 1000, 10, filterRules(3, all)))
+		many = min(many, ruleCost(t, 1000, 10, filterRules(1000, own)))
+	}
 	t.Logf("1,000 clients with a topic each: %.1f µs for each event with 3 rules on all of them, %.1f µs with 1,000 rules on one each", float64(few)/1e3, float64(many)/1e3)
 	if float64(many) > float64(few)*1.1/slack() {
 		t.Errorf("1,000 rules on topics of their own cost %v for each event, 3 rules %v", many, few)
