@@ -134,8 +134,8 @@ func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	}
 	wait(t, sensor.Publish("plant/1/temp", 1, false, "nonsense"))
 	wait(t, sensor.Publish("plant/1/temp", 1, false, `{"humidity":1}`))
-	eventually(t, func() bool { d := ledgerOf(t, g, "cloud", "events"); return d.Ledger.Pending == 0 }, "everything is settled")
-	eventually(t, func() bool { return g.Status().Dead.Open == 6 }, "there are six letters")
+	until(t, "everything is settled", func() bool { d := ledgerOf(t, g, "cloud", "events"); return d.Ledger.Pending == 0 })
+	until(t, "there are six letters", func() bool { return g.Status().Dead.Open == 6 })
 	for _, tt := range []struct {
 		q    ops.LetterQuery
 		want int
@@ -170,10 +170,10 @@ func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	if err != nil || r.Settled != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	eventually(t, func() bool {
+	until(t, "it is refused again", func() bool {
 		d := ledgerOf(t, g, "cloud", "events")
 		return d.Ledger.Dead == 4 && d.Retrying == 0 && g.Status().Dead.Open == 6
-	}, "it is refused again")
+	})
 	if err := g.Letters(t.Context(), ops.LetterQuery{ID: l.ID}, nil); err == nil {
 		t.Error("a settled letter is shown")
 	}
@@ -197,7 +197,7 @@ func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	sink.mu.Unlock()
 	g, stop = run(t, dir, refusing, sink)
 	defer stop()
-	eventually(t, func() bool { return ledgerOf(t, g, "cloud", "events").Ledger.Delivered == 22 }, "all are delivered")
+	until(t, "all are delivered", func() bool { return ledgerOf(t, g, "cloud", "events").Ledger.Delivered == 22 })
 	seen := map[uint64]int{}
 	for _, e := range sink.await(t, "events", 22) {
 		seen[e.Offset]++
@@ -226,7 +226,7 @@ func verified(t *testing.T, g *Gateway) ops.Verification {
 	if err := g.Verify(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { v, ok := g.Verification(); return ok && !v.Running() }, "the recount is finished")
+	until(t, "the recount is finished", func() bool { v, ok := g.Verification(); return ok && !v.Running() })
 	v, _ := g.Verification()
 	if v.Done != v.Total {
 		t.Errorf("%d of %d were recounted", v.Done, v.Total)
@@ -242,7 +242,7 @@ func TestARecountComparesLettersWithTheLedger(t *testing.T) {
 	for range 3 {
 		wait(t, sensor.Publish("x", 1, false, "bad"))
 	}
-	eventually(t, func() bool { return g.Status().Dead.Open == 3 }, "there are three letters")
+	until(t, "there are three letters", func() bool { return g.Status().Dead.Open == 3 })
 	if v := verified(t, g); v.Differences() > 0 || len(v.Streams) != 3 || v.Streams[2].Events != 3 {
 		t.Errorf("the recount found %+v", v)
 	}
@@ -259,7 +259,7 @@ func TestALetterOfADestinationThatIsGoneStaysUntilItIsBack(t *testing.T) {
 	g, stop := run(t, dir, refusing, sink)
 	defer stop()
 	wait(t, client(t, g, "sensor").Publish("x", 1, false, "bad"))
-	eventually(t, func() bool { return g.Status().Dead.Open == 1 }, "there is a letter")
+	until(t, "there is a letter", func() bool { return g.Status().Dead.Open == 1 })
 	refuse.Store(false)
 	rewrite(t, dir, "  cloud:", "  other:")
 	if err := g.Reload(t.Context()); err != nil {
@@ -275,5 +275,5 @@ func TestALetterOfADestinationThatIsGoneStaysUntilItIsBack(t *testing.T) {
 	if err := g.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { d := ledgerOf(t, g, "cloud", "events"); return d.Retrying == 0 && d.Ledger.Delivered == 1 }, "it is delivered when the destination is back")
+	until(t, "it is delivered when the destination is back", func() bool { d := ledgerOf(t, g, "cloud", "events"); return d.Retrying == 0 && d.Ledger.Delivered == 1 })
 }

@@ -216,7 +216,7 @@ func (l *loader) acl(items []*config.Section) {
 			l.errs.Add(err)
 			continue
 		}
-		rule := broker.Rule{Users: set.Users, Topics: set.Topics, Deny: item.Has("deny")}
+		rule := broker.Rule{Users: set.Users, Topics: set.Topics, Deny: item.Has("deny"), At: item.Pos().String()}
 		key, actions := "allow", set.Allow
 		if rule.Deny {
 			key, actions = "deny", set.Deny

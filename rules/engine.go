@@ -37,8 +37,9 @@ type Engine struct {
 
 	timed   bool // durations matter
 	steady  steady
-	windows []*rule // with a window
-	holders []*rule // with for
+	windows agenda     // rules with a window, by the wall clock
+	latest  event.Time // windows have seen no later time of the wall clock
+	holders agenda     // rules with for, by steady time
 	timers  []*rule
 	// Wall times: the next one of a timer, and one before which the clock has
 	// been set back so far that timers begin anew.
@@ -121,6 +122,9 @@ func (e *Engine) take(ev *event.Event, m *match, res *Result) {
 	for _, l := range m.listeners {
 		l.hear(e.frame)
 	}
+	if t := e.frame.trace; t != nil {
+		t.reading++
+	}
 	e.sample++
 	e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
 	for _, c := range m.rules {
@@ -144,9 +148,9 @@ func (e *Engine) pass(ev *event.Event, res *Result) {
 
 // elapse releases and triggers what is due.
 func (e *Engine) elapse(now event.Time, res *Result) (changed bool) {
-	e.holdDue = never
-	for _, r := range e.holders {
-		if !r.off && e.release(r, e.steady.now, res) {
+	for place, r := range e.holders.rules {
+		if e.holders.may(place, e.steady.now) && !r.off && e.release(r, e.steady.now, res) {
+			e.holders.touch(place)
 			changed = true
 		}
 	}
@@ -160,17 +164,16 @@ func (e *Engine) elapse(now event.Time, res *Result) (changed bool) {
 	return changed
 }
 
-func (e *Engine) remindHolds() {
-	e.holdDue = never
-	for _, r := range e.holders {
-		if len(r.holds.waiting) > 0 && !r.off {
-			e.holdDue = min(e.holdDue, r.holds.waiting[0].hold.due)
-		}
-	}
-}
+func (e *Engine) remindHolds() { e.holdDue = e.holders.first((*rule).holdDue) }
 
 // run evaluates a rule, and measures what that costs now and then.
 func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
+	if t := e.frame.trace; t != nil {
+		t.begin(r, ev, nil, res)
+		e.evaluate(r, filter, ev, res)
+		t.end(res)
+		return
+	}
 	if !e.measuring {
 		e.evaluate(r, filter, ev, res)
 		return
@@ -186,7 +189,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 	if r.off || r.disabled != nil && r.disabled.Load() {
 		return
 	}
-	e.tally(r).Matched++
+	e.tally(r).matched++
 	r.filter = filter
 	var t event.Time
 	if r.memory != nil {
@@ -206,7 +209,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 		}
 	}
 	if pass {
-		r.counted.Passed++
+		r.counted.passed++
 		if r.memory != nil {
 			r.memory.run(passed, t)
 		}
@@ -214,6 +217,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 	switch {
 	case r.holds != nil:
 		e.hold(r, pass, t, res)
+		e.holders.touch(r.holds.entry)
 		if w := r.holds.waiting; len(w) > 0 {
 			e.holdDue = min(e.holdDue, w[0].hold.due)
 		}
@@ -276,7 +280,7 @@ func (e *Engine) emit(r *rule, outputs []output, res *Result) {
 	if r.last != e.offset {
 		r.last, r.next = e.offset, 0
 	}
-	e.tally(r).Emitted += uint64(len(outputs))
+	e.tally(r).emitted += uint64(len(outputs))
 	for i := range outputs {
 		res.Outputs = append(res.Outputs, Output{Rule: r.Name, Stream: outputs[i].stream, Event: outputs[i].event, Offset: e.offset, N: r.next})
 		r.next++
@@ -352,8 +356,9 @@ func (e *Engine) tick(in Input, res *Result) (changed bool) {
 			e.steady = was // a tick without effect changes nothing
 		}
 	}
-	for _, r := range e.windows {
-		if !r.off && e.tickWindow(r, now, res) {
+	setBack := e.windowsSetBack(now)
+	for place, r := range e.windows.rules {
+		if (setBack || e.windows.may(place, now)) && !r.off && e.tickWindow(r, now, res) {
 			changed = true
 			if len(e.waiting) > 0 {
 				e.cascade(now, res)
@@ -377,7 +382,7 @@ func (e *Engine) count() {
 }
 
 // tally returns what is counted of a rule until the set gets it.
-func (e *Engine) tally(r *rule) *Stat {
+func (e *Engine) tally(r *rule) *counts {
 	if !r.uncount {
 		r.uncount = true
 		e.counting = append(e.counting, r)

@@ -42,8 +42,7 @@ func (e *Engine) Apply(in Input, res *Result) (changed bool) {
 		r.cost = cost{}
 		r.total.off.Store(in.Disable)
 	}
-	e.remindTimers()
-	e.remindHolds()
+	e.remind()
 	return changed
 }
 

@@ -118,8 +118,7 @@ func (e *Engine) Restore(r io.Reader) (Restored, error) {
 		e.clear()
 		return Restored{}, fmt.Errorf("restore the rules on stream %q: %w", e.stream, err)
 	}
-	e.remindHolds()
-	e.remindTimers()
+	e.remind()
 	return report, nil
 }
 
@@ -128,8 +127,7 @@ func (e *Engine) clear() {
 		r.clear()
 	}
 	e.offset, e.steady = 0, steady{}
-	e.remindHolds()
-	e.remindTimers()
+	e.remind()
 }
 
 func (r *rule) clear() {

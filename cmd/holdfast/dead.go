@@ -179,10 +179,7 @@ func deadShowCommand() *cobra.Command {
 			out := cmd.OutOrStdout()
 			return client.Letters(cmd.Context(), ops.LetterQuery{ID: id}, func(l ops.Letter) error {
 				if output == outputJSON {
-					enc := json.NewEncoder(out)
-					enc.SetEscapeHTML(false)
-					enc.SetIndent("", "  ")
-					return enc.Encode(l)
+					return writeJSON(out, l)
 				}
 				return showLetter(out, l)
 			})

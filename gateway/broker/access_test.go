@@ -1,10 +1,13 @@
 package broker
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -339,7 +342,7 @@ func TestAClientCannotGetRoundTheACLByItsName(t *testing.T) {
 			if name[0] == '$' && strings.HasPrefix(topic, "plant/") && strings.Contains(topic, name) {
 				continue // there the name is one like any other
 			}
-			if r.mayPublish(topic) || r.maySubscribe(topic) {
+			if r.mayPublish(topic) || r.toSubscribe(topic).allowed {
 				t.Errorf("a client called %q may use %s", name, topic)
 			}
 		}
@@ -563,10 +566,95 @@ func TestRulesOfAnACL(t *testing.T) {
 		r := newRights(&Access{ACL: a}, c.user, "c")
 		got := r.mayPublish(c.topic)
 		if c.do == "subscribe" {
-			got = r.maySubscribe(c.topic)
+			got = r.toSubscribe(c.topic).allowed
 		}
 		if got != c.want {
 			t.Errorf("%q may %s %s: got %v", c.user, c.do, c.topic, got)
+		}
+	}
+}
+
+func TestTheFirstRuleThatDeniesDecidesElseTheFirstThatAllows(t *testing.T) {
+	a := acl(t,
+		"allow publish * plant/#",
+		"allow publish,subscribe pump plant/pump/#",
+		"deny publish pump plant/pump/set/#",
+		"deny publish,subscribe * plant/+/set/valve",
+		"allow publish * plant/pump/set/valve")
+	for i := range a.rules[:4] {
+		a.rules[i].At = fmt.Sprintf("plant.yaml:%d:7", i+10)
+	}
+	for _, c := range []struct{ user, do, topic, want string }{
+		{"pump", "publish", "plant/pump/a", "rule 1 of the acl (plant.yaml:10:7) allows it"},
+		{"pump", "publish", "plant/pump/set/a", "rule 3 of the acl (plant.yaml:12:7) denies it"},
+		{"pump", "publish", "plant/pump/set/valve", "rule 3 of the acl (plant.yaml:12:7) denies it"},
+		{"valve", "publish", "plant/pump/set/a", "rule 1 of the acl (plant.yaml:10:7) allows it"},
+		{"valve", "publish", "plant/pump/set/valve", "rule 4 of the acl (plant.yaml:13:7) denies it"},
+		{"pump", "publish", "other", "no rule of the acl allows it"},
+		{"pump", "subscribe", "plant/pump/#", "rule 2 of the acl (plant.yaml:11:7) allows it"},
+		{"pump", "subscribe", "$share/g/plant/pump/#", "rule 2 of the acl (plant.yaml:11:7) allows it"},
+		{"pump", "subscribe", "plant/pump/set/valve", "rule 4 of the acl (plant.yaml:13:7) denies it"},
+		{"valve", "subscribe", "plant/pump/#", "no rule of the acl allows it"},
+	} {
+		r := newRights(&Access{ACL: a}, c.user, "c")
+		got := r.toPublish(c.topic)
+		if c.do == "subscribe" {
+			got = r.toSubscribe(c.topic)
+		}
+		if got.String() != c.want {
+			t.Errorf("%q may %s %s? got %q, want %q", c.user, c.do, c.topic, got, c.want)
+		}
+	}
+	if got := newRights(&Access{}, "", "c").toPublish("a").String(); got != "there is no acl" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// logBuffer keeps what is logged while others log.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func TestTheLogNamesTheRuleThatRefuses(t *testing.T) {
+	var log logBuffer
+	a := acl(t, "allow publish,subscribe pump plant/#", "deny publish,subscribe pump plant/secret/#")
+	a.rules[1].At = "plant.yaml:9:7"
+	b := start(t, newFakeLog(), func(o *Options) {
+		o.Users, o.ACL = users(t, "pump", "pump"), a
+		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	w := event.Event{Topic: "plant/secret/will", Payload: []byte("x")}
+	refused := dial(t, b, v5)
+	refused.send(connectPacket(connectOptions{v: v5, id: "w", user: "pump", password: "pump", will: &w}))
+	refused.connack(codeNotAuthorized)
+	c := as(t, b, v5, "pump", "p")
+	c.refused("plant/secret/a")
+	c.publish(pub{topic: "plant/secret/b", qos: 1, id: 1})
+	c.expect(typePuback<<4, 3, 0, 1, codeNotAuthorized)
+	c.subscribe(filter{"plant/#", 0})
+	route(b, []event.Event{ev("plant/secret/c", "1", 0), ev("plant/d", "2", 0)})
+	c.receives(received{Topic: "plant/d", Payload: "2"})
+	for _, what := range []string{
+		`msg="mqtt will refused" client=w err="user \"pump\" may not publish to plant/secret/will: `,
+		`msg="mqtt subscription refused" client=p err="user \"pump\" may not subscribe to plant/secret/a: `,
+		`msg="mqtt message refused" client=p err="user \"pump\" may not publish to plant/secret/b: `,
+		`msg="mqtt message not delivered" client=p err="user \"pump\" may not receive plant/secret/c: `,
+	} {
+		if want := what + `rule 2 of the acl (plant.yaml:9:7) denies it"`; !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %s:\n%s", want, log.String())
 		}
 	}
 }

@@ -13,10 +13,6 @@ const (
 	// keepEvery is how often what has changed is written: acknowledgements of
 	// subscribers are on disk within a second.
 	keepEvery = 800 * time.Millisecond
-	// keepAfter is after how many acknowledgements of a subscriber they go along
-	// with the next commit, so that a busy one is not sent a second's messages
-	// again after kill -9.
-	keepAfter = 128
 	// refreshEvery is after how many times the clock is written though nothing
 	// has happened.
 	refreshEvery = 40
@@ -24,8 +20,8 @@ const (
 	// whom nothing has happened, so that a start after a crash need not look
 	// through more.
 	refreshAfter = 50_000
-	// willGrace is how long after a start the clients that were connected have
-	// to come back before their wills are published.
+	// willGrace is how long after a start clients have to come back before their
+	// wills are published, unless those were to wait for less anyway.
 	willGrace = 30 * time.Second
 )
 
@@ -146,6 +142,7 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 	}
 	if placed {
 		o.restore(b, &p)
+		o.progress = progress{acked: p.delivered, asked: p.delivered, safe: p.delivered}
 	} else {
 		o.behind = true
 		o.next = make([]uint64, len(b.feeds()))
@@ -170,13 +167,13 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 	}
 	b.route.changed()
 	if c.Will != nil {
-		w := &will{event: c.Will.Event, delay: c.Will.Delay}
+		w := &will{event: c.Will.Event, delay: c.Will.Delay, due: c.Will.Due}
 		s.lastWill = w
 		grace := willGrace
 		if b.opt.willGrace > 0 {
 			grace = b.opt.willGrace
 		}
-		b.waitWill(s, w, max(w.delay, grace))
+		b.waitWill(s, w, w.rest(k.clock(), grace))
 	}
 }
 
@@ -254,10 +251,10 @@ func (k *keeper) keep(all bool) {
 		o := &s.out
 		o.mu.Lock()
 		if o.behind && !o.over {
-			o.lose(o.age(b))
+			o.lose(o.age(b), errTooOld)
 		}
 		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
-			k.write(o.entries(false)...)
+			_ = o.write(false, false, nil)
 		}
 		gone := o.c == nil && o.lasts && !o.over && s.expiry > 0 && k.clock()-s.left > s.expiry
 		o.mu.Unlock()
@@ -283,7 +280,7 @@ func (k *keeper) groups(now bool) (all []groupPlace) {
 	for _, g := range b.route.groups {
 		g.mu.Lock()
 		if g.behind {
-			g.lose(g.age(b))
+			g.lose(g.age(b), errTooOld)
 		}
 		lasts := false
 		for _, m := range g.members {
@@ -381,22 +378,22 @@ func (k *keeper) tell(s *session) error {
 		return nil
 	}
 	result := make(chan error, 1)
+	done := func(err error) { result <- err }
+	var err error
 	o := &s.out
 	o.mu.Lock()
-	var entries []Entry
 	switch {
-	case o.over:
-	case o.lasts || s.lastWill != nil:
-		entries, o.stored = o.entries(true), true
-	case o.stored:
-		entries, o.stored = forgotten(s.id), false
-	}
-	var err error
-	if len(entries) > 0 {
-		err = k.put(entries, true, func(err error) { result <- err })
+	case !o.over && (o.lasts || s.lastWill != nil):
+		o.stored = true
+		err = o.write(true, true, done)
+	case !o.over && o.stored:
+		o.stored = false
+		err = k.put(forgotten(s.id), true, done)
+	default:
+		result <- nil
 	}
 	o.mu.Unlock()
-	if err != nil || len(entries) == 0 {
+	if err != nil {
 		return err
 	}
 	return <-result
@@ -409,7 +406,7 @@ func (k *keeper) note(s *session) {
 	defer o.mu.Unlock()
 	if o.lasts && !o.over {
 		o.stored = true
-		k.write(o.entries(true)...)
+		_ = o.write(true, false, nil)
 	}
 }
 

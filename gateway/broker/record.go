@@ -31,6 +31,7 @@ type cardSub struct {
 type willState struct {
 	Event event.Event   `json:"event"`
 	Delay time.Duration `json:"delay"`
+	Due   time.Duration `json:"due,omitempty"`
 }
 
 // card returns the session's. The caller holds o.mu.
@@ -46,7 +47,7 @@ func (o *outbox) card() card {
 		c.Subs = append(c.Subs, cs)
 	}
 	if s.lastWill != nil {
-		c.Will = &willState{s.lastWill.event, s.lastWill.delay}
+		c.Will = &willState{s.lastWill.event, s.lastWill.delay, s.lastWill.due}
 	}
 	return c
 }
@@ -60,9 +61,11 @@ type place struct {
 	next      map[string]uint64 // by stream
 	pending   uint64
 	bytes     int64
-	marks     []placeMark
-	window    []placeSent
-	returned  []placeSent // of a group
+	delivered uint64
+	outcome
+	marks    []placeMark
+	window   []placeSent
+	returned []placeSent // of a group
 }
 
 type placeMark struct {
@@ -83,15 +86,16 @@ type placeSent struct {
 	group            string
 }
 
-const placeVersion = 1
+// Version 1 had neither delivered nor dropped nor expired.
+const placeVersion = 2
 
 var errPlace = errors.New("the kept place of a session cannot be read")
 
 // append encodes p.
 //
-//	version, 1
+//	version, 2
 //	flags: 1 connected
-//	left, last identifier, pending, bytes (uvarints)
+//	left, last identifier, pending, bytes, delivered, dropped, expired (uvarints)
 //	names: streams and groups that are referred to below (count, texts)
 //	next: number, then (name, offset)
 //	marks: number, then (count, bytes, until, next)
@@ -157,6 +161,9 @@ func (p *place) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(p.lastID))
 	b = binary.AppendUvarint(b, p.pending)
 	b = binary.AppendUvarint(b, uint64(max(p.bytes, 0)))
+	for _, n := range []uint64{p.delivered, p.dropped, p.expired} {
+		b = binary.AppendUvarint(b, n)
+	}
 	b = binary.AppendUvarint(b, uint64(len(names)))
 	for _, s := range names {
 		b = binary.AppendUvarint(b, uint64(len(s)))
@@ -167,7 +174,7 @@ func (p *place) append(b []byte) []byte {
 
 // parsePlace decodes what append has encoded.
 func parsePlace(b []byte) (p place, err error) {
-	if len(b) < 2 || b[0] != placeVersion {
+	if len(b) < 2 || b[0] == 0 || b[0] > placeVersion {
 		return p, errPlace
 	}
 	p.connected = b[1]&1 != 0
@@ -176,6 +183,9 @@ func parsePlace(b []byte) (p place, err error) {
 	p.lastID = uint16(r.number())
 	p.pending = r.number()
 	p.bytes = int64(r.number())
+	if b[0] > 1 {
+		p.delivered, p.dropped, p.expired = r.number(), r.number(), r.number()
+	}
 	for range r.length() {
 		r.names = append(r.names, r.text())
 	}
@@ -292,7 +302,7 @@ func (k *cursor) fill(b *Broker, p *place) {
 		next = b.positions()
 	}
 	k.wrote = k.sum(b)
-	p.next, p.pending, p.bytes = b.byName(next), k.pending, k.bytes
+	p.next, p.pending, p.bytes, p.outcome = b.byName(next), k.pending, k.bytes, k.outcome
 	for _, m := range k.marks {
 		p.marks = append(p.marks, placeMark{m.count, m.bytes, m.until, b.byName(m.next)})
 	}
@@ -300,7 +310,7 @@ func (k *cursor) fill(b *Broker, p *place) {
 
 func (k *cursor) restore(b *Broker, p *place) {
 	k.behind = true
-	k.next, k.pending, k.bytes = b.byFeed(p.next), p.pending, p.bytes
+	k.next, k.pending, k.bytes, k.outcome = b.byFeed(p.next), p.pending, p.bytes, p.outcome
 	for _, m := range p.marks {
 		k.marks = append(k.marks, mark{b.byFeed(m.next), m.count, m.bytes, m.until})
 	}
@@ -308,7 +318,7 @@ func (k *cursor) restore(b *Broker, p *place) {
 
 // placed returns where the session is. The caller holds o.mu.
 func (o *outbox) placed() *place {
-	p := &place{connected: o.taken, left: o.s.left, lastID: o.window.lastID}
+	p := &place{connected: o.taken, left: o.s.left, lastID: o.window.lastID, delivered: o.acked}
 	o.fill(o.b, p)
 	for i := range o.window.list {
 		m := &o.window.list[i]
@@ -334,7 +344,7 @@ func (o *outbox) entries(full bool) (all []Entry) {
 		c, _ := json.Marshal(o.card()) // of plain types
 		all = append(all, Entry{keyCard + o.s.id, c})
 	}
-	o.dirty, o.settled = false, 0
+	o.dirty = false
 	return append(all, Entry{keyPlace + o.s.id, o.placed().append(nil)})
 }
 

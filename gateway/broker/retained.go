@@ -126,7 +126,7 @@ func (o *outbox) pay() {
 		r.mu.Lock()
 		kept := r.of[d.topic]
 		r.mu.Unlock()
-		if kept == nil || !o.s.rights(o.b).maySubscribe(d.topic) {
+		if kept == nil || !o.s.mayReceive(o.b, d.topic) {
 			continue
 		}
 		m := &message{f: kept.feed, e: &kept.event, late: true, kept: true}

@@ -461,6 +461,18 @@ func TestTheSessionClockDoesNotJump(t *testing.T) {
 	}
 }
 
+// waitingWills are the clients whose wills are to be published later.
+func (b *Broker) waitingWills() (clients []string) {
+	for _, s := range b.allSessions() {
+		s.mu.Lock()
+		if s.will != nil {
+			clients = append(clients, s.id)
+		}
+		s.mu.Unlock()
+	}
+	return clients
+}
+
 func TestAWillSurvivesAKill(t *testing.T) {
 	w := event.Event{Topic: "gone/a", Payload: []byte("dead"), QoS: 1}
 	for _, keep := range []bool{true, false} {
@@ -496,12 +508,42 @@ func TestAWillSurvivesAKill(t *testing.T) {
 			s.flush()
 			s.flush()
 			s.kill() // and only once
-			time.Sleep(1100 * time.Millisecond)
+			if waits := s.waitingWills(); len(waits) > 0 {
+				t.Errorf("wills of %v wait", waits)
+			}
 			if n := len(s.log.events(t, 1)); n != len(want) {
 				t.Errorf("%d wills, want %d", n, len(want))
 			}
 		})
 	}
+}
+
+func TestARestartDoesNotMakeAWillWaitAnew(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		delay, due, passed time.Duration
+		want               time.Duration
+	}{
+		{"of a client that was connected", 0, 0, 0, 30 * time.Second},
+		{"of a client that was connected, with a long delay", time.Hour, 0, 0, time.Hour},
+		{"that has waited before", 10 * time.Minute, 15 * time.Minute, 13 * time.Minute, 2 * time.Minute},
+		{"whose time is near", 10 * time.Minute, 15 * time.Minute, 899 * time.Second, 30 * time.Second},
+		{"whose time came while the gateway was down", 10 * time.Minute, 15 * time.Minute, time.Hour, 30 * time.Second},
+		{"with a short delay", 3 * time.Second, 15 * time.Minute, 15*time.Minute - 2*time.Second, 3 * time.Second},
+	} {
+		if got := (&will{delay: c.delay, due: c.due}).rest(c.passed, 30*time.Second); got != c.want {
+			t.Errorf("a will %s waits %v more, want %v", c.name, got, c.want)
+		}
+	}
+	s := newSite(t, func(o *Options) { o.willGrace = 20 * time.Millisecond })
+	c := dial(t, s.Broker, v5)
+	c.send(connectPacket(connectOptions{v: v5, id: "a", keep: true, will: &event.Event{Topic: "gone", Payload: []byte("x")}, willDelay: 200}))
+	c.connack(0)
+	c.Close()
+	s.gone(0)
+	s.keeper.base.Add(int64(199*time.Second + 900*time.Millisecond))
+	s.restart()
+	s.log.events(t, 1) // and not in 200 s
 }
 
 func TestAClientThatLeavesBeforeItIsAcceptedLeavesNoWill(t *testing.T) {
@@ -512,7 +554,8 @@ func TestAClientThatLeavesBeforeItIsAcceptedLeavesNoWill(t *testing.T) {
 	c.send(connectPacket(connectOptions{id: "a", will: &event.Event{Topic: "gone", Payload: []byte("x")}}))
 	eventually(t, "the session", func() bool { return s.Stats().Sessions == 1 })
 	c.Close()
-	time.Sleep(10 * time.Millisecond) // until the kernel knows
+	conn := s.all()[0]
+	eventually(t, "the kernel to know", conn.hungUp)
 	close(hold)
 	s.gone(0)
 	s.log.mu.Lock()
@@ -564,7 +607,7 @@ func TestMoreRetainedMessagesThanTheWindowComeAll(t *testing.T) {
 
 func TestAPlaceIsReadAsItWasWritten(t *testing.T) {
 	p := place{
-		connected: true, left: 5 * time.Second, lastID: 77, pending: 9, bytes: 1000,
+		connected: true, left: 5 * time.Second, lastID: 77, pending: 9, bytes: 1000, delivered: 300, outcome: outcome{dropped: 4, expired: 5},
 		next:     map[string]uint64{"events": 12, "alerts": 3},
 		marks:    []placeMark{{3, 400, time.Minute, map[string]uint64{"events": 13}}},
 		window:   []placeSent{{id: 7, qos: 2, retain: true, released: true, size: 99, stream: "events", offset: 10}, {id: 8, qos: 1, offset: 4, topic: "r/1", stream: "alerts"}},
@@ -573,6 +616,73 @@ func TestAPlaceIsReadAsItWasWritten(t *testing.T) {
 	got, err := parsePlace(p.append(nil))
 	if err != nil || !reflect.DeepEqual(got, p) {
 		t.Errorf("got %+v, %v, want %+v", got, err, p)
+	}
+}
+
+func TestAPlaceOfTheFirstVersionIsRead(t *testing.T) {
+	b := append([]byte{1, 1, 5, 77, 9, 100, 1, 6}, "events"...)
+	b = append(b, 1, 0, 12, 0, 0, 0)
+	want := place{connected: true, left: 5, lastID: 77, pending: 9, bytes: 100, next: map[string]uint64{"events": 12}}
+	if got, err := parsePlace(b); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}
+
+func TestWhatBecameOfASessionsMessagesIsCountedAcrossKills(t *testing.T) {
+	age := time.Duration(0)
+	s := newSite(t, func(o *Options) {
+		o.Sessions.Max = 4000
+		o.Age = func(*event.Event) time.Duration { return age }
+	})
+	matched := uint64(0)
+	send := func(payload string, expiry uint32) {
+		e := ev("t", payload, 1)
+		if expiry > 0 {
+			e.Properties = &event.Properties{HasExpiry: true, Expiry: expiry}
+		}
+		s.route(e)
+		matched++
+	}
+	account := func(when string) (st SessionStats) {
+		t.Helper()
+		for _, st = range s.Sessions(10) {
+		}
+		if sum := st.Delivered + st.Waiting + uint64(st.Sent) + st.Dropped + st.Expired; st.Client != "a" || sum != matched {
+			t.Errorf("%s: %+v are %d messages, of %d", when, st, sum, matched)
+		}
+		return st
+	}
+	c := resume(t, s.Broker, v5, "a", false, propMaximumPacket, 0, 0, 8, 0) // packets of 2 KiB at most
+	c.subscribe(filter{"t", 1})
+	send("1", 0)
+	send(strings.Repeat("x", 3000), 0)
+	c.receive()
+	c.silence()
+	if st := account("connected"); st.Delivered != 1 || st.Dropped != 1 || !st.Connected {
+		t.Errorf("got %+v, want one message that was delivered and one that was too large", st)
+	}
+	c.Close()
+	s.gone(0)
+	for i := range 30 {
+		send(strings.Repeat("x", 200), uint32(i%2*10))
+	}
+	away := account("away")
+	if away.Dropped < 10 || away.Waiting == 0 || away.Connected {
+		t.Errorf("got %+v, want some messages dropped", away)
+	}
+	s.kept()
+	s.kill()
+	if st := account("after a kill"); st.Dropped != away.Dropped || st.Delivered != 1 {
+		t.Errorf("got %+v, want %+v", st, away)
+	}
+	age = 20 * time.Second
+	c = resume(t, s.Broker, v5, "a", true)
+	for range away.Waiting / 2 {
+		c.receive()
+	}
+	c.silence()
+	if st := account("at the end"); st.Waiting != 0 || st.Expired < away.Waiting/2 || !st.Connected {
+		t.Errorf("got %+v, want half of what waited expired", st)
 	}
 }
 

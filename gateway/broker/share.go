@@ -122,18 +122,20 @@ func (g *group) offer(m *message) {
 		return
 	}
 	if m.f == nil {
+		g.dropped++
 		g.b.count.dropped.Add(1)
 		return
 	}
 	g.fallBehind(g.b)
-	g.lose(g.missed(g.b, int64(m.e.Size())))
+	g.lose(g.missed(g.b, int64(m.e.Size())), errTooMuch)
 }
 
-func (g *group) lose(n uint64) {
+func (g *group) lose(n uint64, why error) {
 	g.dirty = true
 	if n > 0 {
+		g.dropped += n
 		g.b.count.dropped.Add(n)
-		g.b.say("mqtt shared subscription has too much waiting: the oldest messages are dropped", g.filter, errSlow)
+		g.b.say("mqtt messages that waited for a shared subscription are dropped", g.filter, why)
 	}
 }
 
@@ -144,7 +146,7 @@ func (g *group) give(m *message) bool {
 	for i := range g.members {
 		n := (g.turn + i) % len(g.members)
 		mb := g.members[n]
-		if !mb.o.s.rights(g.b).maySubscribe(m.e.Topic) {
+		if !mb.o.s.mayReceive(g.b, m.e.Topic) {
 			continue
 		}
 		if mb.o.share(m, mb.sub, g) {
@@ -178,6 +180,19 @@ func (o *outbox) share(m *message, sub *subscription, g *group) bool {
 	return true
 }
 
+// present reports whether a member is connected. The caller holds g.mu.
+func (g *group) present() bool {
+	for _, mb := range g.members {
+		mb.o.mu.Lock()
+		c := mb.o.c
+		mb.o.mu.Unlock()
+		if c != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // kick lets a group that is behind go on.
 func (g *group) kick() {
 	g.mu.Lock()
@@ -191,7 +206,7 @@ func (g *group) Lock()               { g.mu.Lock() }
 func (g *group) Unlock()             { g.mu.Unlock() }
 func (g *group) place() *cursor      { return &g.cursor }
 func (g *group) version() uint64     { return 0 }
-func (g *group) joined(n uint64)     { g.lose(n) }
+func (g *group) joined(n uint64)     { g.lose(n, errRemoved) }
 func (g *group) owes() bool          { return false }
 func (g *group) pay()                {}
 func (g *group) repeated()           {}
@@ -215,6 +230,7 @@ func (g *group) take(m *message) bool {
 	}
 	if _, live := g.b.remaining(m.e); !live {
 		g.took(int64(m.e.Size()))
+		g.expired++
 		g.b.count.expired.Add(1)
 		return true
 	}
@@ -239,7 +255,7 @@ func (g *group) repeat(m *message, f *Feed, offset uint64) {
 	}
 	g.dirty = true
 	if m == nil {
-		g.lose(1)
+		g.lose(1, errRemoved)
 	} else if !g.give(m) {
 		return
 	}

@@ -66,9 +66,9 @@ func (c *conn) subscribe(r request) error {
 	rights := s.rights(b)
 	b.route.Lock()
 	for i, filter := range r.filters {
-		peer := introduced(filter)
-		if !rights.maySubscribe(filter) && !(c.bridge && peer != "") {
-			b.say("mqtt subscription refused", c.name(), fmt.Errorf("user %q may not subscribe to %s", c.who.user, filter))
+		peer, may := introduced(filter), rights.toSubscribe(filter)
+		if !may.allowed && !(c.bridge && peer != "") {
+			b.say("mqtt subscription refused", c.name(), fmt.Errorf("user %q may not subscribe to %s: %v", c.who.user, filter, may))
 			if codes[i] = codeNotAuthorized; !c.v5 {
 				codes[i] = codeUnspecified
 			}
