@@ -167,7 +167,7 @@ func TestAnSPIPortIsSetUpAndClosedAsItShouldBe(t *testing.T) {
 		go func() { _ = set.Run(t.Context(), new(devicetest.Log).Emit) }()
 		defer set.Close()
 		time.Sleep(time.Second)
-		if open, speeds := p.seen(); open != 1 || len(speeds) != 1 || speeds[0] != "250kHz Mode0" {
+		if open, speeds := p.seen(); open != 1 || len(speeds) != 1 || speeds[0] != "250kHz Mode3" {
 			t.Errorf("%d ports are open, set up as %v", open, speeds)
 		}
 		time.Sleep(5 * time.Second) // an idle bus is closed
