@@ -173,7 +173,9 @@ type spiBus struct {
 
 type openPort struct {
 	spi.PortCloser
-	conn spi.Conn
+	conn  spi.Conn
+	speed physic.Frequency // as it was connected
+	mode  spi.Mode
 }
 
 // tx waits for its turn and the transfer, at most until ctx ends.
@@ -189,6 +191,10 @@ func (b *spiBus) tx(ctx context.Context, port string, speed physic.Frequency, mo
 
 func (b *spiBus) transfer(port string, speed physic.Frequency, mode spi.Mode, w, r []byte) error {
 	p := b.ports[port]
+	if p != nil && (p.speed != speed || p.mode != mode) {
+		b.shut(port) // it can be connected once
+		p = nil
+	}
 	if p == nil {
 		opened, err := b.open(port)
 		if err != nil {
@@ -199,7 +205,7 @@ func (b *spiBus) transfer(port string, speed physic.Frequency, mode spi.Mode, w,
 			_ = opened.Close() // nothing was written
 			return fmt.Errorf("set up %s: %w", port, err)
 		}
-		p = &openPort{opened, conn}
+		p = &openPort{opened, conn, speed, mode}
 		b.ports[port] = p
 	}
 	err := p.conn.Tx(w, r)

@@ -2,7 +2,9 @@ package devices_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,8 +133,22 @@ func TestADeviceThatOnlyAnswersIsReadOverSPI(t *testing.T) {
 
 // ports remembers how the ports of a bus were set up and whether they were closed.
 type ports struct {
+	mu     sync.Mutex
 	speeds []string
 	open   int
+}
+
+func (p *ports) note(opened int, speed ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open += opened
+	p.speeds = append(p.speeds, speed...)
+}
+
+func (p *ports) seen() (open int, speeds []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open, slices.Clone(p.speeds)
 }
 
 func TestAnSPIPortIsSetUpAndClosedAsItShouldBe(t *testing.T) {
@@ -142,7 +158,7 @@ func TestAnSPIPortIsSetUpAndClosedAsItShouldBe(t *testing.T) {
 		p := new(ports)
 		set, err := devicetest.Load("x: {driver: bme280, bus: sim:b/spi0, interval: 10s, speed: 250kHz}", []devices.Driver{bme280.Driver},
 			bus.Buses{SimulatedSPI: func(_ string, sel uint16) spi.PortCloser {
-				p.open++
+				p.note(1)
 				return watchedPort{board.Port(sel), p}
 			}})
 		if err != nil {
@@ -151,17 +167,18 @@ func TestAnSPIPortIsSetUpAndClosedAsItShouldBe(t *testing.T) {
 		go func() { _ = set.Run(t.Context(), new(devicetest.Log).Emit) }()
 		defer set.Close()
 		time.Sleep(time.Second)
-		if p.open != 1 || len(p.speeds) != 1 || p.speeds[0] != "250kHz Mode0" {
-			t.Errorf("%d ports are open, set up as %v", p.open, p.speeds)
+		if open, speeds := p.seen(); open != 1 || len(speeds) != 1 || speeds[0] != "250kHz Mode3" {
+			t.Errorf("%d ports are open, set up as %v", open, speeds)
 		}
 		time.Sleep(5 * time.Second) // an idle bus is closed
-		if p.open != 0 {
-			t.Errorf("%d ports are open while nobody needs them", p.open)
+		if open, _ := p.seen(); open != 0 {
+			t.Errorf("%d ports are open while nobody needs them", open)
 		}
 		board.Break(0, sim.Times(1, sim.Stuck))
 		time.Sleep(6 * time.Second)
-		if s := set.Status()[0]; s.Failures != 1 || len(p.speeds) != 3 || p.open != 1 {
-			t.Errorf("after a failure: set up %d times, %d open, %+v", len(p.speeds), p.open, s)
+		open, speeds := p.seen()
+		if s := set.Status()[0]; s.Failures != 1 || len(speeds) != 3 || open != 1 {
+			t.Errorf("after a failure: set up as %v, %d open, %+v", speeds, open, s)
 		}
 	})
 }
@@ -173,12 +190,12 @@ type watchedPort struct {
 }
 
 func (p watchedPort) Connect(f physic.Frequency, mode spi.Mode, bits int) (spi.Conn, error) {
-	p.notes.speeds = append(p.notes.speeds, fmt.Sprintf("%v %v", f, mode))
+	p.notes.note(0, fmt.Sprintf("%v %v", f, mode))
 	return p.PortCloser.Connect(f, mode, bits)
 }
 
 func (p watchedPort) Close() error {
-	p.notes.open--
+	p.notes.note(-1)
 	return p.PortCloser.Close()
 }
 

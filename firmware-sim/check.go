@@ -232,8 +232,8 @@ func (s *Sensor) checkFault(m *mistakes) {
 	m.window(s.node, "fault", &s.Fault.Window)
 	if faultNamed(s.Fault.Is) == nil {
 		var known []string
-		for _, f := range faults() {
-			known = append(known, f.name)
+		for _, f := range Faults() {
+			known = append(known, f.Name)
 		}
 		m.at(child(s.node, "fault"), "is", "%q: there are %s", s.Fault.Is, strings.Join(known, ", "))
 	}

@@ -178,8 +178,8 @@ func chipsFor(kind string) (names []string) {
 func (c *chip) sense(kind string, v float64, now time.Time, fault string) (float64, bool) {
 	w := newWire(now)
 	c.plug(w, air{kind: v})
-	if breaks := faultNamed(fault); breaks != nil {
-		breaks(w)
+	if fault != "" {
+		faultNamed(fault)(w)
 	}
 	values := c.read(w)
 	return values[slices.Index(c.kinds, kind)], !w.failed

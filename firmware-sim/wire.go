@@ -78,41 +78,36 @@ func number(b []byte) (n uint32) {
 }
 
 // Fault is something that is wrong with the chip of a sensor, once in every Every
-// for For.
-//
-//	nack       the chip does not answer: the board sends nothing of this sensor
-//	unplugged  the chip is not there: neither
-//	stuck_bus  the chip holds the bus: the board sends nothing of all that has a chip
-//	garbled    noise on the cable: what has a checksum is not sent, the rest as it came
-//
-// That a value drifts, freezes or jumps are settings of all sensors.
+// for For. That a value drifts, freezes or jumps are settings of all sensors.
 type Fault struct {
 	Window `yaml:",inline"`
-	Is     string `yaml:"is"`
+	Is     string `yaml:"is"` // one of [Faults]
 }
 
-// fault is a kind of it.
-type fault struct {
-	name   string
+// FaultKind is something that may be wrong with a chip.
+type FaultKind struct {
+	Name  string // in scenarios
+	About string // what comes of it
+
 	breaks func(w *wire)
 }
 
-// faults are all that there are.
-func faults() []fault {
-	return []fault{
-		{"nack", func(w *wire) {
+// Faults returns all that may be wrong with a chip.
+func Faults() []FaultKind {
+	return []FaultKind{
+		{"nack", "the chip does not answer: nothing is sent of this sensor", func(w *wire) {
 			w.probe = nil
 			w.bus.Break(at, models.NACK)
 		}},
-		{"unplugged", func(w *wire) {
+		{"unplugged", "the chip is not there: nothing is sent of this sensor", func(w *wire) {
 			w.probe = nil
 			w.bus.Unplug(at)
 		}},
-		{stuckBus, func(w *wire) {
+		{stuckBus, "the chip holds the bus: nothing is sent of all sensors of the board that have a chip", func(w *wire) {
 			w.probe = nil
 			w.bus.Break(at, models.Stuck)
 		}},
-		{"garbled", func(w *wire) {
+		{"garbled", "noise on the cable: what has a checksum is not sent, the rest as it came", func(w *wire) {
 			const answers = 100 // more than a reading has
 			w.bus.Garble(at, answers)
 			if w.probe != nil {
@@ -125,8 +120,8 @@ func faults() []fault {
 const stuckBus = "stuck_bus"
 
 func faultNamed(name string) func(*wire) {
-	for _, f := range faults() {
-		if f.name == name {
+	for _, f := range Faults() {
+		if f.Name == name {
 			return f.breaks
 		}
 	}

@@ -89,7 +89,7 @@ func newSource(s *config.Section, w *devices.Wiring, c chip) (devices.Source, er
 			return open(c, osrs, d.Tx, func(opts *bmxx80.Opts) (*bmxx80.Dev, error) { return bmxx80.NewI2C(d.Bus, d.Addr, opts) })
 		},
 		func(p spi.Port) (devices.Sensor, error) {
-			at, err := p.Connect(maxSpeed, spi.Mode0, 8)
+			at, err := p.Connect(maxSpeed, spi.Mode3, 8) // or 0; as periph does
 			if err != nil {
 				return nil, err
 			}

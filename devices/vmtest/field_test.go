@@ -182,6 +182,30 @@ func TestAnAdapterThatIsPulledOutIsLetGo(t *testing.T) {
 	}
 }
 
+// The kernel is told of the bridge anew each time, and gives it the same file.
+func TestADeviceAtAnSPIBusSurvivesThatItsAdapterIsUnplugged(t *testing.T) {
+	board := sim.NewSPI("board")
+	board.Plug(0, sim.NewBME280(sim.Steady(sim.Climate{Temperature: 20, Pressure: 1e5, Humidity: 50})))
+	s := hardware.NewSelects(board)
+	plug(t, s)
+	file := s.File
+	set, log := load(t, fmt.Sprintf("air: {driver: bme280, bus: %s, interval: 1s}", file))
+	for n, want := range []string{"online", "offline", "online"} {
+		if got := wait(t, log, "air", n+1); !strings.Contains(got, `"`+want+`"`) {
+			t.Errorf("%s, want %s", got, want)
+		}
+		switch n {
+		case 0:
+			unplug(t, s)
+		case 1:
+			t.Logf("unplugged: %s", status(set, "air").Err)
+			if plugAgain(t, s); s.File != file {
+				t.Fatalf("it is %s now, and was %s", s.File, file)
+			}
+		}
+	}
+}
+
 // The chip has another number each time, since its lines are in use when it goes.
 func TestDevicesSurviveThatTheirHardwareIsUnplugged(t *testing.T) {
 	b := hardware.NewBridge(board(0x48))

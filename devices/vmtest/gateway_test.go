@@ -5,6 +5,7 @@ package vmtest
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -280,19 +281,15 @@ func TestReactionThroughTheLog(t *testing.T) {
 	t.Logf("an edge through a rule and the log to an output: %v median, %v p99", median, p99)
 }
 
-// The lines of a bridge are too slow for a bound: its driver looks every 40 ms. On
-// the clock of the host, others that use it make the machine late: the best of
-// three times counts.
+// bound is what is promised of an immediate rule. On the clock of the host the
+// machine is late when others use the host: there the figure is only told.
+var bound = flag.Duration("bound", 25*time.Millisecond, "how soon an immediate rule must act, in 99 of 100 cases; 0 for any")
+
+// The lines of a bridge are too slow for a bound: its driver looks every 40 ms.
 func TestReactionOfAnImmediateRule(t *testing.T) {
-	const bound = 25 * time.Millisecond
-	for round := range 3 {
-		median, p99 := reaction(t, ", immediate: true")
-		t.Logf("an edge through an immediate rule to an output: %v median, %v p99", median, p99)
-		if p99 <= bound || !hardware.CanChips() {
-			return
-		}
-		if round == 2 {
-			t.Errorf("p99 is above %v", bound)
-		}
+	median, p99 := reaction(t, ", immediate: true")
+	t.Logf("an edge through an immediate rule to an output: %v median, %v p99", median, p99)
+	if *bound > 0 && p99 > *bound && hardware.CanChips() {
+		t.Errorf("p99 is above %v", *bound)
 	}
 }
