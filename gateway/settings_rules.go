@@ -101,10 +101,6 @@ func (l *loader) rules(sections []*config.Section, o rules.Options) {
 		for _, emit := range listOf(s.Child("emit")) {
 			l.outputStream(text(emit.Child("stream")))
 		}
-		if window := s.Child("window"); window != nil {
-			l.outputStream(text(window.Child("late")))
-		}
-		l.outputStream(rules.LocalStream, s.Has("publish"))
 	}
 	if err == nil {
 		l.c.Rules = set
@@ -113,6 +109,12 @@ func (l *loader) rules(sections []*config.Section, o rules.Options) {
 				l.c.Streams = append(l.c.Streams, newStream(name))
 			}
 		}
+	}
+	for _, s := range sections {
+		if window := s.Child("window"); window != nil {
+			l.outputStream(text(window.Child("late")))
+		}
+		l.outputStream(rules.LocalStream, s.Has("publish"))
 	}
 	for _, s := range sections {
 		for _, from := range listOf(s.Child("from")) {

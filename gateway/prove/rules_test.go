@@ -108,11 +108,8 @@ func TestAWindowOverTenThousandKeysAddsLittleToWhatIsWritten(t *testing.T) {
 		d := newDisk(t, 1024)
 		g := newGateway(t, filepath.Join(d.path, "store"), "streams: {events: {max: 512MiB, keep: 24h}, out: {max: 64MiB, keep: 1h}}\n"+rules)
 		g.mustStart(t)
-		l := bench.Load{Addr: g.mqtt, Clients: 10, Window: 500, Size: bench.MinSize, QoS: 1, Rate: 20000, Duration: 25 * time.Second,
+		l := bench.Load{Addr: g.mqtt, Clients: 10, Window: 500, Size: bench.MinSize, QoS: 1, Rate: 20000, Duration: seconds(26, 120),
 			Topic: "plant/%d/temp", ClientID: "prove-", Version: 4}
-		if long() {
-			l.Duration = 120 * time.Second
-		}
 		before := d.written(t)
 		res, err := bench.Run(t.Context(), l)
 		if err != nil {
