@@ -131,16 +131,16 @@ func (g *group) hold(r ref) {
 	g.held[r] = true
 }
 
-// repeats is how many messages a group may give again after kill -9. The
-// places of all members are written with its own, so there must be some to it.
-func (g *group) repeats() uint64 { return uint64(max(maxWindow, 8*len(g.members))) }
+// repeats is how many messages a group may give again after kill -9: a window
+// for each member, whose places are written with its own.
+func (g *group) repeats() uint64 { return uint64(maxWindow * max(1, len(g.members))) }
 
 // room reports whether the disk keeps up with what the group gives.
 func (g *group) room() bool { return g.given < g.safe+g.repeats() }
 
 // note sees to it that the place is on disk before it has to be waited for.
 func (g *group) note() {
-	if g.saving || g.given < g.safe+g.repeats()/4 {
+	if g.saving || g.given < g.safe+g.repeats()/2 {
 		return
 	}
 	if !g.b.keeper.on() || !g.lasts() {
