@@ -19,7 +19,7 @@ import (
 	"holdfast/gateway/forward"
 )
 
-var updateGolden = flag.Bool("update-settings", false, "write the golden files of the settings")
+var update = flag.Bool("update", false, "write the golden files anew")
 
 // fakeParts have kinds whose settings are like those of the real ones.
 func fakeParts() Parts {
@@ -323,7 +323,7 @@ func TestCheckShowsEveryMistake(t *testing.T) {
 				t.Fatalf("got %v, want config.Errors", err)
 			}
 			golden, got := strings.TrimSuffix(path, ".bad.yaml")+".golden", err.Error()+"\n"
-			if *updateGolden {
+			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
