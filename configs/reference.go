@@ -1,5 +1,5 @@
-// Package configs holds the reference of all settings. Its comments are the
-// one place where settings are explained: `holdfast schema` takes the texts of
+// Package configs holds the references of all settings, and of tests of rules.
+// Their comments are the one place where settings are explained: `holdfast schema` takes the texts of
 // keys from there.
 package configs
 
@@ -9,3 +9,8 @@ import _ "embed"
 //
 //go:embed reference.yaml
 var Reference string
+
+// Tests is reference_test.yaml: every key of a file with tests of rules.
+//
+//go:embed reference_test.yaml
+var Tests string

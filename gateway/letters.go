@@ -152,7 +152,7 @@ func selects(q *ops.LetterQuery, d *event.Event) bool {
 func (g *Gateway) showLetter(d *event.Event) ops.Letter {
 	e, l := readLetter(d)
 	out := ops.Letter{
-		ID: d.Offset, Reason: l.reason, Error: l.err, Destination: l.destination, Rule: l.rule,
+		ID: d.Offset, Reason: l.reason, Error: l.err, Destination: l.destination, Rule: l.rule, Position: l.position,
 		Attempts: l.attempts, First: l.first.Std(), Last: l.last.Std(),
 		Topic: e.Topic, Client: e.Client, Key: e.OrderingKey(), Offset: e.Offset,
 	}

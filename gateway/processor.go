@@ -175,8 +175,8 @@ func (p *processor) rerun(ctx context.Context) error {
 			return nil
 		}
 		p.result.Reset()
-		p.engine.Step(events, &p.result)
-		p.advance(events)
+		n := p.engine.Step(events, &p.result)
+		p.advance(events[:n])
 	}
 	return ctx.Err()
 }
@@ -281,9 +281,12 @@ func (p *processor) step() error {
 		if len(events) == 0 {
 			break
 		}
-		p.engine.Step(events, &p.result)
-		p.advance(events)
-		n += len(events)
+		done := p.engine.Step(events, &p.result)
+		p.advance(events[:done])
+		n += done
+		if done < len(events) {
+			break // a rule costs too much: contain comes first
+		}
 	}
 	return p.emit(&p.result, nil)
 }

@@ -9,18 +9,23 @@ import (
 	"holdfast/gateway/config"
 )
 
-// SetRule enables or disables a rule from here on; that is logged, and outlasts
-// restarts and reloads. A disabled rule sees no events and keeps its state.
+// SetRule enables or disables a rule from here on; that is logged, on disk at
+// return, and outlasts restarts and reloads. A disabled rule sees no events and
+// keeps its state.
 func (g *Gateway) SetRule(ctx context.Context, name string, enable bool) error {
 	p, err := g.processorOf(name)
 	if err != nil {
 		return err
 	}
-	return p.asks.put(ctx, func() error {
+	err = p.asks.put(ctx, func() error {
 		in := p.input(p.log.Now())
 		in.Rule, in.Disable = name, !enable
 		return p.apply(in)
 	})
+	if err != nil {
+		return err
+	}
+	return g.log.Flush(ctx)
 }
 
 // inspected bounds the keys that RuleState shows.

@@ -99,7 +99,7 @@ func (l *loader) rules(sections []*config.Section, o rules.Options) {
 	l.errs.Add(err)
 	for _, s := range sections {
 		for _, emit := range listOf(s.Child("emit")) {
-			l.outputStream(emit)
+			l.outputStream(text(emit.Child("stream")))
 		}
 	}
 	if err == nil {
@@ -111,16 +111,21 @@ func (l *loader) rules(sections []*config.Section, o rules.Options) {
 		}
 	}
 	for _, s := range sections {
+		if window := s.Child("window"); window != nil {
+			l.outputStream(text(window.Child("late")))
+		}
+		l.outputStream(rules.LocalStream, s.Has("publish"))
+	}
+	for _, s := range sections {
 		for _, from := range listOf(s.Child("from")) {
 			l.ruleSource(from)
 		}
 	}
 }
 
-// outputStream creates the stream that an emit names, even if the rules do not
+// outputStream creates a stream that a rule writes to, even if the rules do not
 // compile, so that no other mistake follows from that.
-func (l *loader) outputStream(emit *config.Section) {
-	name, ok := text(emit.Child("stream"))
+func (l *loader) outputStream(name string, ok bool) {
 	if ok && validName(name) && l.stream(name) == nil {
 		l.c.Streams = append(l.c.Streams, newStream(name))
 	}

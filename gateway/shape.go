@@ -9,7 +9,8 @@ import (
 	"holdfast/gateway/config"
 )
 
-// Document is a configuration, or a part of one with the keys around it.
+// Document is a configuration, or a part of one with the keys around it, or a
+// file with tests of rules.
 type Document struct {
 	Name string // in messages
 	Text string
@@ -40,6 +41,15 @@ func (p Parts) Samples() []Document {
 // no document shows remains unknown. The mistakes are those of the documents,
 // files that they name and that do not exist included.
 func Describe(parts Parts, docs []Document) (*config.Shape, config.Errors) {
+	return Trace(docs, func(root *config.Section) error {
+		l := &loader{parts: parts, c: &Config{}}
+		return l.read(root)
+	})
+}
+
+// Trace returns what documents of some kind may be, as read reads them, and the
+// mistakes that it finds.
+func Trace(docs []Document, read func(root *config.Section) error) (*config.Shape, config.Errors) {
 	var all *config.Shape
 	var mistakes config.Errors
 	for _, doc := range docs {
@@ -50,9 +60,8 @@ func Describe(parts Parts, docs []Document) (*config.Shape, config.Errors) {
 			continue
 		}
 		trace := root.Trace()
-		l := &loader{parts: parts, c: &Config{}}
 		var errs config.Errors
-		if errors.As(l.read(root), &errs) {
+		if errors.As(read(root), &errs) {
 			mistakes = append(mistakes, errs...)
 		}
 		all = config.Join(all, trace.Shape())

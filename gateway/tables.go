@@ -92,14 +92,25 @@ type tableVersions struct {
 	old  map[string]bool // between that and the one before
 }
 
-func (p *processor) openTables(checkpoints string) {
-	p.tables = tableVersions{dir: filepath.Join(checkpoints, p.stream.Name()+".tables"), used: map[string]bool{}, old: map[string]bool{}}
-	entries, err := os.ReadDir(p.tables.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		p.logger.Warn("the versions of lookup tables cannot be read", "err", err)
+// openTableVersions finds the versions in a directory. Which of them the newest
+// checkpoint needs is not known yet, so all stay until there are two newer ones.
+func openTableVersions(dir string) (tableVersions, error) {
+	v := tableVersions{dir: dir, used: map[string]bool{}, old: map[string]bool{}}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
 	for _, e := range entries {
-		p.tables.old[strings.TrimSuffix(e.Name(), ".json")] = true
+		v.used[strings.TrimSuffix(e.Name(), ".json")] = true
+	}
+	return v, err
+}
+
+func (p *processor) openTables(checkpoints string) {
+	var err error
+	p.tables, err = openTableVersions(filepath.Join(checkpoints, p.stream.Name()+".tables"))
+	if err != nil {
+		p.logger.Warn("the versions of lookup tables cannot be read", "err", err)
 	}
 	for _, c := range p.sources {
 		if err := p.tables.store(c.content, c.table.Version); err != nil {

@@ -259,3 +259,52 @@ func BenchmarkSnapshot(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkBatch is what an event costs that comes alone, between two looks at
+// when time alone does something: what a gateway with little to do is busy with.
+// One rule of so many reads it.
+func BenchmarkBatch(b *testing.B) {
+	for _, kind := range []struct{ name, rest string }{
+		{"filter", `where: temperature > 80, emit: {stream: alerts}`},
+		{"window", `window: {tumbling: 1d}, aggregate: {n: count(), t: avg(temperature)}, emit: {stream: minutes, topic: m}`},
+		{"for", `where: temperature > 70, for: 1d, emit: {stream: alerts}`},
+		{"timer", ``},
+	} {
+		for _, rules := range []int{3, 1000} {
+			b.Run(fmt.Sprintf("%s/rules=%d", kind.name, rules), func(b *testing.B) {
+				var y strings.Builder
+				for i := range rules {
+					rest := kind.rest
+					if rest == "" { // most rules are timers, one reads the events
+						fmt.Fprintf(&y, "- {name: t%d, from: {cron: '%d %d * * *'}, emit: {stream: s, topic: t}}\n", i, i%60, i/60)
+						rest = `where: rising(temperature > 80), emit: {stream: alerts}`
+						if i > 0 {
+							continue
+						}
+					}
+					fmt.Fprintf(&y, "- {name: r%d, from: plant/%d/temp, %s}\n", i, i, rest)
+				}
+				e, evs := engine(b, y.String()), events(rules, "", payload120)
+				if kind.rest == "" {
+					evs = evs[:1]
+				}
+				for i := range evs {
+					evs[i].Topic = fmt.Sprintf("plant/%d/temp", i)
+				}
+				var res Result
+				b.ReportAllocs()
+				n := 0
+				for b.Loop() {
+					ev := evs[n%len(evs):][:1]
+					n++
+					ev[0].Offset, ev[0].Received = uint64(n), event.Time(1717243200e9+n*1e3)
+					now := Input{Now: ev[0].Received}
+					res.Reset()
+					e.Step(ev, &res)
+					e.Due(now)
+					e.Due(now)
+				}
+			})
+		}
+	}
+}

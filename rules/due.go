@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"holdfast/gateway/event"
+	"holdfast/rules/window"
 )
 
 // NextTick returns the earliest time at which Tick will change something if no
@@ -43,19 +44,47 @@ func (e *Engine) Due(now Input) (wait time.Duration, ok bool) {
 // gives early results, or a timer triggers; never if there is none. setBack
 // tells that the clock, being at now, was set back behind what one of them knows.
 func (e *Engine) nextWall(now event.Time) (next event.Time, setBack, ok bool) {
-	next, setBack = e.timerDue, now < e.timerBack
-	for _, r := range e.windows {
-		if r.off {
-			continue
-		}
-		mark := &r.win.mark
-		if due, open := r.win.window.Due(); open {
-			next = min(next, mark.Next(due))
-			setBack = setBack || mark.SetBack(now)
-		}
-		if t, early := mark.NextEarly(); early && r.win.window.Changed() {
-			next = min(next, t)
+	next = min(e.timerDue, e.windows.first((*rule).windowDue))
+	return next, now < e.timerBack || e.windowsSetBack(now), next != never
+}
+
+// windowDue is the wall time at which the window of the rule closes something or
+// gives early results; never if it does neither.
+func (r *rule) windowDue() event.Time {
+	next, mark := never, &r.win.mark
+	if r.off {
+		return never
+	}
+	if due, open := r.win.window.Due(); open {
+		next = mark.Next(due)
+	}
+	if t, early := mark.NextEarly(); early && r.win.window.Changed() {
+		next = min(next, t)
+	}
+	return next
+}
+
+// windowsSetBack reports whether the clock, being at now, was set back so far
+// that a window notices.
+func (e *Engine) windowsSetBack(now event.Time) (setBack bool) {
+	if now >= e.latest.Add(-window.MaxStepBack) {
+		return false
+	}
+	e.latest = 0
+	for _, r := range e.windows.rules {
+		e.latest = max(e.latest, r.win.mark.Latest())
+		if _, open := r.win.window.Due(); open && !r.off {
+			setBack = setBack || r.win.mark.SetBack(now)
 		}
 	}
-	return next, setBack, next != never
+	return setBack
+}
+
+// remind looks at all rules again: they have another state.
+func (e *Engine) remind() {
+	e.windows.touchAll()
+	e.holders.touchAll()
+	e.latest = never
+	e.remindHolds()
+	e.remindTimers()
 }

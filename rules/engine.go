@@ -37,8 +37,9 @@ type Engine struct {
 
 	timed   bool // durations matter
 	steady  steady
-	windows []*rule // with a window
-	holders []*rule // with for
+	windows agenda     // rules with a window, by the wall clock
+	latest  event.Time // windows have seen no later time of the wall clock
+	holders agenda     // rules with for, by steady time
 	timers  []*rule
 	// Wall times: the next one of a timer, and one before which the clock has
 	// been set back so far that timers begin anew.
@@ -50,7 +51,8 @@ type Engine struct {
 	Meter     func() int64
 	sample    uint
 	measuring bool // the event at hand is a sample
-	costly    bool // a rule may take longer than its budget
+	suspects  int  // rules that take longer than their budget, as far as is known
+	costly    bool // one of them is to be reported
 }
 
 // Result collects what steps and ticks bring about. Outputs and failures are
@@ -82,9 +84,13 @@ type Output struct {
 
 // Step evaluates events, which are in the order of their offsets, and appends
 // what comes of them to res. A payload with several readings ([codec.Series]) is
-// evaluated as if each of them were an event of its own. Outputs share the payload of the events where
-// rules pass it on.
-func (e *Engine) Step(events []event.Event, res *Result) {
+// evaluated as if each of them were an event of its own. Outputs share the
+// payload of the events where rules pass it on.
+//
+// It returns how many events it has evaluated: fewer than all only behind one
+// that shows with the others, by [Engine.Meter], that a rule costs too much.
+func (e *Engine) Step(events []event.Event, res *Result) (n int) {
+	reported := e.costly
 	for i := range events {
 		ev := &events[i]
 		if e.timed {
@@ -102,18 +108,23 @@ func (e *Engine) Step(events []event.Event, res *Result) {
 		readings := e.frame.readings()
 		if len(readings) == 0 {
 			e.take(ev, m, res)
-			continue
+		} else {
+			part := *ev
+			for _, part.Payload = range readings {
+				e.frame.begin(&part, m.plan, m.codec)
+				e.take(&part, m, res)
+			}
 		}
-		part := *ev
-		for _, part.Payload = range readings {
-			e.frame.begin(&part, m.plan, m.codec)
-			e.take(&part, m, res)
+		if e.costly && !reported {
+			events = events[:i+1]
+			break
 		}
 	}
-	if n := len(events); n > 0 {
+	if n = len(events); n > 0 {
 		e.offset = events[n-1].Offset
 		e.count()
 	}
+	return n
 }
 
 // take evaluates the event, or one reading of it, that the frame looks at.
@@ -121,8 +132,11 @@ func (e *Engine) take(ev *event.Event, m *match, res *Result) {
 	for _, l := range m.listeners {
 		l.hear(e.frame)
 	}
+	if t := e.frame.trace; t != nil {
+		t.reading++
+	}
 	e.sample++
-	e.measuring = e.Meter != nil && e.sample%sampleEvery == 0
+	e.measuring = e.Meter != nil && (e.suspects > 0 || e.sample%sampleEvery == 0)
 	for _, c := range m.rules {
 		e.run(c.rule, c.filter, ev, res)
 	}
@@ -144,9 +158,9 @@ func (e *Engine) pass(ev *event.Event, res *Result) {
 
 // elapse releases and triggers what is due.
 func (e *Engine) elapse(now event.Time, res *Result) (changed bool) {
-	e.holdDue = never
-	for _, r := range e.holders {
-		if !r.off && e.release(r, e.steady.now, res) {
+	for place, r := range e.holders.rules {
+		if e.holders.may(place, e.steady.now) && !r.off && e.release(r, e.steady.now, res) {
+			e.holders.touch(place)
 			changed = true
 		}
 	}
@@ -160,24 +174,23 @@ func (e *Engine) elapse(now event.Time, res *Result) (changed bool) {
 	return changed
 }
 
-func (e *Engine) remindHolds() {
-	e.holdDue = never
-	for _, r := range e.holders {
-		if len(r.holds.waiting) > 0 && !r.off {
-			e.holdDue = min(e.holdDue, r.holds.waiting[0].hold.due)
-		}
-	}
-}
+func (e *Engine) remindHolds() { e.holdDue = e.holders.first((*rule).holdDue) }
 
 // run evaluates a rule, and measures what that costs now and then.
 func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
+	if t := e.frame.trace; t != nil {
+		t.begin(r, ev, nil, res)
+		e.evaluate(r, filter, ev, res)
+		t.end(res)
+		return
+	}
 	if !e.measuring {
 		e.evaluate(r, filter, ev, res)
 		return
 	}
 	from := e.Meter()
 	e.evaluate(r, filter, ev, res)
-	r.cost.add(e.Meter()-from, r.budget)
+	e.suspects += r.cost.add(e.Meter()-from, r.budget)
 	e.costly = e.costly || r.expensive()
 }
 
@@ -186,7 +199,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 	if r.off || r.disabled != nil && r.disabled.Load() {
 		return
 	}
-	e.tally(r).Matched++
+	e.tally(r).matched++
 	r.filter = filter
 	var t event.Time
 	if r.memory != nil {
@@ -206,7 +219,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 		}
 	}
 	if pass {
-		r.counted.Passed++
+		r.counted.passed++
 		if r.memory != nil {
 			r.memory.run(passed, t)
 		}
@@ -214,6 +227,7 @@ func (e *Engine) evaluate(r *rule, filter int, ev *event.Event, res *Result) {
 	switch {
 	case r.holds != nil:
 		e.hold(r, pass, t, res)
+		e.holders.touch(r.holds.entry)
 		if w := r.holds.waiting; len(w) > 0 {
 			e.holdDue = min(e.holdDue, w[0].hold.due)
 		}
@@ -276,7 +290,7 @@ func (e *Engine) emit(r *rule, outputs []output, res *Result) {
 	if r.last != e.offset {
 		r.last, r.next = e.offset, 0
 	}
-	e.tally(r).Emitted += uint64(len(outputs))
+	e.tally(r).emitted += uint64(len(outputs))
 	for i := range outputs {
 		res.Outputs = append(res.Outputs, Output{Rule: r.Name, Stream: outputs[i].stream, Event: outputs[i].event, Offset: e.offset, N: r.next})
 		r.next++
@@ -352,8 +366,9 @@ func (e *Engine) tick(in Input, res *Result) (changed bool) {
 			e.steady = was // a tick without effect changes nothing
 		}
 	}
-	for _, r := range e.windows {
-		if !r.off && e.tickWindow(r, now, res) {
+	setBack := e.windowsSetBack(now)
+	for place, r := range e.windows.rules {
+		if (setBack || e.windows.may(place, now)) && !r.off && e.tickWindow(r, now, res) {
 			changed = true
 			if len(e.waiting) > 0 {
 				e.cascade(now, res)
@@ -377,7 +392,7 @@ func (e *Engine) count() {
 }
 
 // tally returns what is counted of a rule until the set gets it.
-func (e *Engine) tally(r *rule) *Stat {
+func (e *Engine) tally(r *rule) *counts {
 	if !r.uncount {
 		r.uncount = true
 		e.counting = append(e.counting, r)

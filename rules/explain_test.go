@@ -56,7 +56,7 @@ func TestAnExplanationShowsEachPartAndWhatIsNotReached(t *testing.T) {
 		set := explainSet(t, "{name: r, from: p/+, where: '"+strings.ReplaceAll(where, "'", "''")+"', emit: {stream: s}}")
 		ev := event.Event{Topic: "p/x", Received: 1767225600e9,
 			Payload: []byte(`{"a": 1, "unit": "c", "list": [1, 2, 3], "nested": {"deep": 3}, "odd name": 4}`)}
-		x := set.Explain(EventsStream, ev)[0]
+		x := set.Explain(EventsStream, ev)[0].Evaluations[0]
 		got := strings.ReplaceAll(strings.TrimSpace(outline(x.Expressions, 0)), "\n", " ; ")
 		if got != want {
 			t.Errorf("%s:\ngot  %s\nwant %s (%v)", where, got, want, x.Err)
@@ -76,9 +76,13 @@ func TestAnExplainedEventComesToWhatTheEngineMakesOfIt(t *testing.T) {
 		var outputs []Output
 		failed := map[string]string{}
 		for _, x := range set.Explain(EventsStream, ev) {
-			outputs = append(outputs, x.Outputs...)
-			if x.Err != nil {
-				failed[x.Rule.Name] = x.Err.Error()
+			for _, e := range x.Evaluations {
+				if !e.Later {
+					outputs = append(outputs, e.Outputs...)
+				}
+				if e.Err != nil {
+					failed[x.Rule.Name] = e.Err.Error()
+				}
 			}
 			if !x.Selected {
 				t.Errorf("%s is not selected", x.Rule.Name)
@@ -94,3 +98,64 @@ func TestAnExplainedEventComesToWhatTheEngineMakesOfIt(t *testing.T) {
 		}
 	}
 }
+
+func TestEachReadingOfAPackIsExplained(t *testing.T) {
+	set := explainSet(t, `
+- {name: hot, from: p/+, where: t > 80, emit: {stream: s, topic: "hot/{topic}", fields: {t: t, was: prev(t) ?? -1}}}
+- {name: again, from: {rule: hot}, where: t > 90, emit: {stream: s}}
+- {name: odd, from: p/+, where: missing > 1, emit: {stream: s}}
+- {name: span, from: p/+, key: kind, window: {tumbling: 10s}, aggregate: {n: count(), hi: max(t)}, having: n > 1, emit: {stream: s, topic: "span/{key}"}}
+- {name: lasts, from: p/+, where: t > 0, for: 1s, emit: {stream: s}}
+`)
+	ev := event.Event{Topic: "p/x", Received: 1767225600e9, ContentType: "application/senml+json", Payload: []byte(`[
+		{"bt": 1767225500, "n": "t", "v": 85}, {"n": "kind", "vs": "a"},
+		{"n": "t", "v": 70, "t": 1}, {"n": "kind", "vs": "b", "t": 1},
+		{"n": "t", "v": 95, "t": 2}, {"n": "kind", "vs": "a", "t": 2}]`)}
+	var got strings.Builder
+	for _, x := range set.Explain(EventsStream, ev) {
+		fmt.Fprintf(&got, "%s\n", x.Rule.Name)
+		for _, e := range x.Evaluations {
+			fmt.Fprintf(&got, " %d %v", e.Reading, e.Later)
+			if e.Pane != nil {
+				fmt.Fprintf(&got, " window %s", e.Pane.Key)
+			}
+			for _, v := range e.Expressions {
+				fmt.Fprintf(&got, "; %s = %s", v.What, v.Show())
+			}
+			for _, o := range e.Outputs {
+				fmt.Fprintf(&got, " => %s", o.Event.Payload)
+			}
+			if e.Err != nil {
+				fmt.Fprintf(&got, " => %v", e.Err)
+			}
+			got.WriteString("\n")
+		}
+	}
+	if diff := cmp.Diff(packExplained, got.String()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+const packExplained = `hot
+ 1 false; prev = 85; where = true; emit.fields.t = 85; emit.fields.was = -1 => {"t":85,"was":-1}
+ 2 false; where = false
+ 3 false; prev = 95; where = true; emit.fields.t = 95; emit.fields.was = 85 => {"t":95,"was":85}
+again
+ 1 false; where = false
+ 3 false; where = true => {"t":95,"was":85}
+odd
+ 1 false; where = not reached => where: field "missing" is missing
+ 2 false; where = not reached => where: field "missing" is missing
+ 3 false; where = not reached => where: field "missing" is missing
+span
+ 1 false; key = "a"; aggregate.hi = 85
+ 2 false; key = "b"; aggregate.hi = 70
+ 3 false; key = "a"; aggregate.hi = 95
+ 0 true window a; having = true => {"n":2,"hi":95,"key":"a","start":"2026-01-01T00:00:00Z","end":"2026-01-01T00:00:10Z"}
+ 0 true window b; having = false
+lasts
+ 1 false; where = true
+ 2 false; where = true
+ 3 false; where = true
+ 0 true => [{"bt":1767225502,"n":"t","v":95},{"n":"kind","vs":"a"}]
+`

@@ -25,6 +25,16 @@ type output struct {
 type holds struct {
 	span    event.Time
 	waiting []*keyed // not fired, by due and name
+	entry   int      // in the agenda
+}
+
+// holdDue is the steady time at which the rule emits next; never if nothing
+// waits.
+func (r *rule) holdDue() event.Time {
+	if r.off || len(r.holds.waiting) == 0 {
+		return never
+	}
+	return r.holds.waiting[0].hold.due
 }
 
 func compareHolds(a, b *keyed) int {

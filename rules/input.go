@@ -39,11 +39,10 @@ func (e *Engine) Apply(in Input, res *Result) (changed bool) {
 			continue
 		}
 		r.off, r.reason, changed = in.Disable, in.Reason, true
-		r.cost = cost{}
+		e.suspects -= r.cost.reset()
 		r.total.off.Store(in.Disable)
 	}
-	e.remindTimers()
-	e.remindHolds()
+	e.remind()
 	return changed
 }
 
@@ -73,26 +72,53 @@ func (e *Engine) rule(name string) *rule {
 	return nil
 }
 
-// sampleEvery is how many events there are for one whose cost is measured.
+// sampleEvery is how many events there are for one whose cost is measured, while
+// no rule is suspected of taking longer than its budget; else all are.
 const sampleEvery = 32
 
-// enough is how many samples it takes to judge a rule.
-const enough = 64
+// It takes enough samples to judge a rule, or a few that have taken longer than
+// patience.
+const (
+	enough   = 64
+	few      = 8
+	patience = 1e9 // nanoseconds
+)
 
 // cost is what a rule takes on average, in nanoseconds.
 type cost struct {
 	samples int
 	mean    float64
+	over    bool // the mean is above the budget
 }
 
-// add takes in a sample. No single one decides: it may have been the machine.
-func (c *cost) add(nanos, budget int64) {
+// add takes in a sample and returns how many more rules are suspects with it. No
+// single sample decides: it may have been the machine.
+func (c *cost) add(nanos, budget int64) (suspects int) {
 	c.samples++
 	c.mean += (min(float64(nanos), 30*float64(budget)) - c.mean) / float64(min(c.samples, enough))
+	over := c.mean > float64(budget)
+	switch {
+	case over && !c.over:
+		suspects = 1
+	case c.over && !over:
+		suspects = -1
+	}
+	c.over = over
+	return suspects
+}
+
+// reset forgets the samples and returns how many suspects there are less.
+func (c *cost) reset() (suspects int) {
+	if c.over {
+		suspects = 1
+	}
+	*c = cost{}
+	return suspects
 }
 
 func (r *rule) expensive() bool {
-	return !r.off && r.cost.samples >= enough && r.cost.mean > float64(r.budget)
+	c := &r.cost
+	return !r.off && c.over && (c.samples >= enough || c.samples >= few && c.mean*float64(c.samples) >= patience)
 }
 
 // Expensive returns the rules that take longer than their budget, each with the

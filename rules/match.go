@@ -15,6 +15,7 @@ type match struct {
 	listeners []*listener
 	plan      *codec.Tree
 	codec     codec.Codec
+	one       [1]call // of rules, as most topics have
 }
 
 // call is a rule with the filter of it that selects a topic.
@@ -54,6 +55,7 @@ func (e *Engine) match(topic string) *match {
 
 func (e *Engine) group(hits, heard []hit) *match {
 	m := &match{}
+	m.rules = m.one[:0]
 	var planned []*slot
 	add := func(slots []*slot) {
 		for _, s := range slots {

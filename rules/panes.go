@@ -30,7 +30,9 @@ func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
 	}
 
 	received := min(max(ev.Received, 0), window.MaxTime-1)
+	e.windows.touch(w.entry)
 	t, watermark, restart := w.mark.Observe(row.Time, received)
+	e.latest = max(e.latest, w.mark.Latest())
 	row.Time = t
 	panes := e.panes[:0]
 	if restart {
@@ -44,7 +46,7 @@ func (e *Engine) aggregate(r *rule, ev *event.Event, res *Result) {
 	e.close(r, panes, res)
 	switch {
 	case errors.Is(err, window.ErrLate):
-		e.tally(r).Late++
+		e.tally(r).late++
 		e.late(r, ev, row.Key, res)
 	case err != nil:
 		e.fail(r, res, ev, err)
@@ -66,7 +68,14 @@ func (e *Engine) late(r *rule, ev *event.Event, key string, res *Result) {
 func (e *Engine) close(r *rule, panes []window.Pane, res *Result) {
 	for i := range panes {
 		e.frame.pane = &panes[i]
+		t := e.frame.trace
+		if t != nil {
+			t.begin(r, nil, &panes[i], res)
+		}
 		e.pane(r, &panes[i], res)
+		if t != nil {
+			t.end(res)
+		}
 	}
 	e.frame.pane = nil
 	clear(panes)
@@ -134,6 +143,8 @@ func (e *Engine) tickWindow(r *rule, now event.Time, res *Result) (changed bool)
 		changed = true
 	}
 	if changed {
+		e.windows.touch(w.entry)
+		e.latest = max(e.latest, w.mark.Latest())
 		e.close(r, panes, res)
 	}
 	return changed
@@ -141,6 +152,7 @@ func (e *Engine) tickWindow(r *rule, now event.Time, res *Result) (changed bool)
 
 // aggregation is the window part of a rule.
 type aggregation struct {
+	entry  int // in the agenda
 	mark   window.Watermark
 	window *window.Window
 	while  *program // of a State window

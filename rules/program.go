@@ -76,7 +76,8 @@ type expression struct {
 
 // program is a compiled expression.
 type program struct {
-	slot   *slot // the whole expression is this field
+	slot   *slot        // the whole expression is this field
+	simple *comparisons // the whole expression is these; else nil
 	code   *vm.Program
 	frame  *frame
 	vm     *vm.VM
@@ -167,6 +168,11 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 		return nil, all("%s must be text, a number or true or false, not %v", e.what, p.kind)
 	case e.want != anything && p.kind != anything && p.kind != e.want:
 		return nil, all("%s must be %v, not %v", e.what, e.want, p.kind)
+	}
+	if trace == nil && p.kind == truth {
+		if p.simple = e.comparisons(); p.simple != nil {
+			return p, nil
+		}
 	}
 	if guardDivisions(&tree.Node, c) {
 		if _, err := checker.Check(tree, c); err != nil {
@@ -279,6 +285,9 @@ func (p *program) run() (any, error) {
 		}
 		return v, nil
 	}
+	if p.simple != nil {
+		return p.compare()
+	}
 	v, err := p.vm.Run(p.code, nil)
 	if err != nil {
 		var at *file.Error
@@ -315,8 +324,19 @@ func (p *program) errorf(format string, args ...any) error {
 	return p.wrap(fmt.Errorf(format, args...))
 }
 
+func (p *program) compare() (bool, error) {
+	holds, offset, err := p.simple.holds(p.frame)
+	if err != nil {
+		return false, p.place(err, offset)
+	}
+	return holds, nil
+}
+
 // truth evaluates a condition.
 func (p *program) truth() (bool, error) {
+	if p.simple != nil {
+		return p.compare()
+	}
 	v, err := p.run()
 	if err != nil {
 		return false, err

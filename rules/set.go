@@ -234,13 +234,13 @@ func (e *Engine) add(r *rule, rank int) {
 		e.listeners = append(e.listeners, l)
 	}
 	if r.win != nil {
-		e.windows = append(e.windows, r)
+		r.win.entry = e.windows.add(r)
 	}
 	if r.timer != nil {
 		e.timers = append(e.timers, r)
 	}
 	if r.holds != nil {
-		e.holders = append(e.holders, r)
+		r.holds.entry = e.holders.add(r)
 	}
 	e.timed = e.timed || r.memory != nil || r.timer != nil
 }

@@ -118,8 +118,7 @@ func (e *Engine) Restore(r io.Reader) (Restored, error) {
 		e.clear()
 		return Restored{}, fmt.Errorf("restore the rules on stream %q: %w", e.stream, err)
 	}
-	e.remindHolds()
-	e.remindTimers()
+	e.remind()
 	return report, nil
 }
 
@@ -127,9 +126,8 @@ func (e *Engine) clear() {
 	for _, r := range e.rules {
 		r.clear()
 	}
-	e.offset, e.steady = 0, steady{}
-	e.remindHolds()
-	e.remindTimers()
+	e.offset, e.steady, e.suspects = 0, steady{}, 0
+	e.remind()
 }
 
 func (r *rule) clear() {

@@ -12,6 +12,8 @@ type timer struct {
 	source *source
 	armed  bool
 	last   event.Time // the last time up to which all is done
+	next   event.Time // the first time after from
+	from   event.Time
 	event  event.Event
 }
 
@@ -24,7 +26,10 @@ func (t *timer) due() event.Time {
 	if !t.armed {
 		return 0
 	}
-	return t.source.next(t.last)
+	if t.next == 0 || t.from != t.last {
+		t.next, t.from = t.source.next(t.last), t.last
+	}
+	return t.next
 }
 
 // time takes in the wall clock: whether the timer triggers, and for which time.

@@ -11,6 +11,19 @@ import (
 	"holdfast/rules/rulestest"
 )
 
+func TestTheReferenceOfTestsPasses(t *testing.T) {
+	load := rulestest.Loader{Config: func(path string) (*rules.Set, error) { return rulesOf(path) }}
+	f, err := load.Load("../../configs/reference_test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range f.Run(nil, time.Now) {
+		for _, fault := range r.Faults {
+			t.Errorf("%s: %v", r.Test.Name, fault)
+		}
+	}
+}
+
 // Each folder below configs/examples is a case of its own: its configuration
 // passes the check without a warning, and its tests pass and leave no rule out.
 func TestEveryExampleWorksAndIsTested(t *testing.T) {

@@ -133,13 +133,21 @@ func (x *explainer) printf(format string, args ...any) { fmt.Fprintf(x.w, format
 
 func (x *explainer) print(stream string, ev event.Event, rules []rules.Explanation) {
 	x.printf("%s into the stream %s\n%s\n", ev.Topic, stream, shownPayload(ev.Payload))
-	others := 0
+	readings, others := 0, 0
 	for _, r := range rules {
-		if !r.Selected && len(r.Outputs) == 0 && r.Err == nil && !x.all {
+		for _, e := range r.Evaluations {
+			readings = max(readings, e.Reading)
+		}
+	}
+	if readings > 1 {
+		x.printf("%d readings, each of which counts as an event of its own\n", readings)
+	}
+	for _, r := range rules {
+		if !r.Selected && !x.all {
 			others++
 			continue
 		}
-		x.rule(&r)
+		x.rule(&r, readings > 1)
 	}
 	switch {
 	case others == 1:
@@ -149,27 +157,70 @@ func (x *explainer) print(stream string, ev event.Event, rules []rules.Explanati
 	}
 }
 
-func (x *explainer) rule(r *rules.Explanation) {
+// rule writes what a rule makes of the event, or of each of its readings.
+func (x *explainer) rule(r *rules.Explanation, readings bool) {
 	x.printf("\n%s (%v)\n", r.Rule.Name, r.Rule.Pos)
 	if !r.Selected {
 		x.printf("  from %s: does not read this event\n", source(r.Rule))
 		return
 	}
 	x.printf("  from %s: matches\n", source(r.Rule))
-	for _, e := range r.Expressions {
-		failed := r.Err != nil && strings.HasPrefix(r.Err.Error(), e.What+":")
-		if failed || e.Reached || reached(e.Parts) {
-			x.value(e, 1)
+	events, comes := 0, false
+	for _, e := range r.Evaluations {
+		if e.Event.Topic != "" {
+			events++
 		}
+		comes = comes || len(e.Outputs) > 0 || e.Err != nil
 	}
-	switch {
-	case r.Err != nil:
-		x.printf("  => fails: %v\n     the event becomes a dead letter of this rule\n", r.Err)
-	case len(r.Outputs) == 0 && len(r.Later) == 0:
+	for _, e := range r.Evaluations {
+		depth := 1
+		if head := heading(&e, r.Rule.Reads, readings, events > 1); head != "" {
+			x.printf("  %s\n", head)
+			depth++
+		}
+		x.evaluation(&e, depth)
+	}
+	if !comes {
 		x.printf("  => nothing comes out\n")
 	}
-	x.outputs("comes out", r.Outputs)
-	x.outputs("comes out later, with this event alone", r.Later)
+}
+
+// heading says what an evaluation is about, where that is not the event itself.
+func heading(e *rules.Evaluation, reads string, readings, several bool) string {
+	switch {
+	case e.Pane != nil:
+		what := "when the window"
+		if e.Pane.Key != "" {
+			what += " of " + e.Pane.Key
+		}
+		return fmt.Sprintf("%s from %s to %s closes:", what, e.Pane.Start, e.Pane.End)
+	case e.Event.Topic == "" || !readings && !several:
+		return ""
+	case reads != "" || !readings:
+		return fmt.Sprintf("%s %s", e.Event.Topic, shownPayload(e.Event.Payload))
+	}
+	return fmt.Sprintf("reading %d: %s", e.Reading, shownPayload(e.Event.Payload))
+}
+
+func (x *explainer) evaluation(e *rules.Evaluation, depth int) {
+	indent := strings.Repeat("  ", depth)
+	for _, v := range e.Expressions {
+		x.value(v, depth, true)
+	}
+	if e.Err != nil {
+		x.printf("%s=> fails: %v\n%s   the event becomes a dead letter of this rule\n", indent, e.Err, indent)
+	}
+	when := "comes out"
+	if e.Later {
+		when += " later, with this event alone"
+	}
+	for _, o := range e.Outputs {
+		x.printf("%s=> %s: stream %s, topic %s\n", indent, when, o.Stream, o.Event.Topic)
+		if o.Event.Key != "" {
+			x.printf("%s   key %s\n", indent, o.Event.Key)
+		}
+		x.printf("%s   %s\n", indent, shownPayload(o.Event.Payload))
+	}
 }
 
 // source says where a rule reads.
@@ -196,7 +247,7 @@ func reached(parts []rules.Value) bool {
 }
 
 // value writes an expression, and its parts below it.
-func (x *explainer) value(v rules.Value, depth int) {
+func (x *explainer) value(v rules.Value, depth int, whole bool) {
 	indent := strings.Repeat("  ", depth)
 	text := v.Text
 	if v.What != "" {
@@ -205,14 +256,14 @@ func (x *explainer) value(v rules.Value, depth int) {
 	state := "= " + shorten(v.Show())
 	switch {
 	case v.Reached:
-	case depth == 1 || reached(v.Parts):
+	case whole || reached(v.Parts):
 		state = "has no result"
 	default:
 		state = "not reached"
 	}
 	x.printf("%s%-*s  %s\n", indent, max(1, 50-len(indent)), text, state)
 	for _, p := range v.Parts {
-		x.value(p, depth+1)
+		x.value(p, depth+1, false)
 	}
 }
 
@@ -222,16 +273,6 @@ func shorten(text string) string {
 		return text
 	}
 	return strings.ToValidUTF8(text[:most], "") + "…"
-}
-
-func (x *explainer) outputs(when string, all []rules.Output) {
-	for _, o := range all {
-		x.printf("  => %s: stream %s, topic %s\n", when, o.Stream, o.Event.Topic)
-		if o.Event.Key != "" {
-			x.printf("     key %s\n", o.Event.Key)
-		}
-		x.printf("     %s\n", shownPayload(o.Event.Payload))
-	}
 }
 
 // shownPayload is a payload as text, if it is text.

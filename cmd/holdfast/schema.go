@@ -13,33 +13,23 @@ import (
 
 func schemaCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "schema [config|rules]",
+		Use:   "schema [config|rules|tests]",
 		Short: "Print the JSON Schema of configurations, or explain a key",
-		Long: `Print the JSON Schema (draft 2020-12) of a configuration, or of a file with
-rules. Editors that know JSON Schema then complete keys and mark mistakes.`,
+		Long: `Print the JSON Schema (draft 2020-12) of a configuration, of a file with rules,
+or of one with tests of rules (*_test.yaml). Editors that know JSON Schema then
+complete keys and mark mistakes.`,
 		Example: `  holdfast schema > holdfast.schema.json
-  holdfast schema rules > holdfast.rules.schema.json
+  holdfast schema rules > rules.schema.json
+  holdfast schema tests > tests.schema.json
   holdfast schema show rules.window.grace`,
-		ValidArgs: []string{"config", "rules"},
+		ValidArgs: []string{"config", "rules", "tests"},
 		Args:      cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			what := "config"
 			if len(args) > 0 {
 				what = args[0]
 			}
-			s, err := ownSchema()
-			if err != nil {
-				return err
-			}
-			var text []byte
-			switch what {
-			case "config":
-				text, err = s.JSON()
-			case "rules":
-				text, err = s.RulesJSON()
-			default:
-				return usagef("there is no schema %q; give config or rules, or show KEY", what)
-			}
+			text, err := schemaOf(what)
 			if err != nil {
 				return err
 			}
@@ -52,7 +42,8 @@ rules. Editors that know JSON Schema then complete keys and mark mistakes.`,
 		Short: "Show what a key means, its default and an example",
 		Long: `Show what a key of the configuration means, its default and an example. A key
 is named with those around it, as in mqtt.max_packet; its last words are enough
-where they are not ambiguous. Without a key, all of them are listed.`,
+where they are not ambiguous. Keys of tests of rules begin with tests, as in
+tests.given.advance. Without a key, all keys of the configuration are listed.`,
 		Example: `  holdfast schema show shutdown_timeout
   holdfast schema show streams.max
   holdfast schema show destinations.http.url`,
@@ -69,6 +60,13 @@ where they are not ambiguous. Without a key, all of them are listed.`,
 				return nil
 			}
 			found := s.Find(args[0])
+			if len(found) == 0 {
+				tests, err := testsSchema()
+				if err != nil {
+					return err
+				}
+				found = tests.Find(args[0])
+			}
 			if len(found) == 0 {
 				hint := "; holdfast schema show lists all keys"
 				if near := s.Nearest(args[0]); near != "" {
@@ -87,9 +85,36 @@ where they are not ambiguous. Without a key, all of them are listed.`,
 	return cmd
 }
 
+// schemaOf returns a JSON Schema by its name.
+func schemaOf(what string) ([]byte, error) {
+	switch what {
+	case "config", "rules":
+		s, err := ownSchema()
+		if err != nil {
+			return nil, err
+		}
+		if what == "rules" {
+			return s.RulesJSON()
+		}
+		return s.JSON()
+	case "tests":
+		s, err := testsSchema()
+		if err != nil {
+			return nil, err
+		}
+		return s.TestsJSON()
+	}
+	return nil, usagef("there is no schema %q; give config, rules or tests, or show KEY", what)
+}
+
 // ownSchema is the schema of what this binary can be configured with.
 func ownSchema() (*schema.Schema, error) {
 	return schema.New(parts(), reference())
+}
+
+// testsSchema is the schema of files with tests of rules.
+func testsSchema() (*schema.Schema, error) {
+	return schema.Tests(gateway.Document{Name: "reference_test.yaml", Text: configs.Tests})
 }
 
 func reference() gateway.Document {

@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 
 	"holdfast/gateway/schema"
+	"holdfast/rules/rulestest"
 )
 
 func schemaOfThis(t *testing.T) *schema.Schema {
@@ -25,14 +27,20 @@ func schemaOfThis(t *testing.T) *schema.Schema {
 
 // Keys of a kind of destination or device may be shown by its sample instead, or
 // explained where another kind has the same.
-func TestTheReferenceShowsAndExplainsEverySetting(t *testing.T) {
+func TestTheReferencesShowAndExplainEveryKey(t *testing.T) {
 	s := schemaOfThis(t)
-	for _, k := range s.Keys() {
-		switch {
-		case !k.Shown && (len(k.Cases) == 0 || k.Text.Text == ""):
-			t.Errorf("configs/reference.yaml does not show %s", k.Title())
-		case k.Text.Text == "" && k.Default == "" && len(k.Cases) == 0:
-			t.Errorf("configs/reference.yaml does not explain %s", k.Title())
+	tests, err := testsSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, s := range map[string]*schema.Schema{"reference.yaml": s, "reference_test.yaml": tests} {
+		for _, k := range s.Keys() {
+			switch {
+			case !k.Shown && (len(k.Cases) == 0 || k.Text.Text == ""):
+				t.Errorf("configs/%s does not show %s", file, k.Title())
+			case k.Text.Text == "" && k.Default == "" && len(k.Cases) == 0:
+				t.Errorf("configs/%s does not explain %s", file, k.Title())
+			}
 		}
 	}
 	// What the code does not know, check would refuse; so do the examples in
@@ -45,15 +53,11 @@ func TestTheReferenceShowsAndExplainsEverySetting(t *testing.T) {
 }
 
 // schemas are the shipped files by the name of the schema.
-var schemas = map[string]string{"config": "holdfast.schema.json", "rules": "rules.schema.json"}
+var schemas = map[string]string{"config": "holdfast.schema.json", "rules": "rules.schema.json", "tests": "tests.schema.json"}
 
 func TestTheShippedSchemasAreThoseOfTheCode(t *testing.T) {
-	s := schemaOfThis(t)
 	for name, file := range schemas {
-		got, err := s.JSON()
-		if name == "rules" {
-			got, err = s.RulesJSON()
-		}
+		got, err := schemaOf(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,14 +106,31 @@ func value(t *testing.T, text []byte) any {
 	if err := yaml.Unmarshal(text, &v); err != nil {
 		t.Fatal(err)
 	}
+	return withoutTimes(v)
+}
+
+// withoutTimes makes text of times, which the YAML 1.2 of editors does not know.
+func withoutTimes(v any) any {
+	switch x := v.(type) {
+	case time.Time:
+		return x.Format(time.RFC3339Nano)
+	case []any:
+		for i := range x {
+			x[i] = withoutTimes(x[i])
+		}
+	case map[string]any:
+		for key := range x {
+			x[key] = withoutTimes(x[key])
+		}
+	}
 	return v
 }
 
 func TestEveryFileInConfigsFitsItsSchema(t *testing.T) {
-	config, rules := compiled(t, schemas["config"]), compiled(t, schemas["rules"])
-	files := 0
+	config, rules, tests := compiled(t, schemas["config"]), compiled(t, schemas["rules"]), compiled(t, schemas["tests"])
+	files, tested := 0, 0
 	err := filepath.WalkDir("../../configs", func(path string, d os.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".yaml" || strings.HasSuffix(path, "_test.yaml") {
+		if err != nil || filepath.Ext(path) != ".yaml" {
 			return err
 		}
 		text, err := os.ReadFile(path)
@@ -118,7 +139,11 @@ func TestEveryFileInConfigsFitsItsSchema(t *testing.T) {
 		}
 		files++
 		s := config
-		if filepath.Base(filepath.Dir(path)) == "rules" {
+		switch {
+		case strings.HasSuffix(path, rulestest.Suffix):
+			s = tests
+			tested++
+		case filepath.Base(filepath.Dir(path)) == "rules":
 			s = rules
 		}
 		if err := s.Validate(value(t, text)); err != nil {
@@ -126,8 +151,8 @@ func TestEveryFileInConfigsFitsItsSchema(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || files < 2 {
-		t.Errorf("%d files, %v", files, err)
+	if err != nil || files < 2 || tested < 8 {
+		t.Errorf("%d files, %d of them with tests, %v", files, tested, err)
 	}
 	// The examples in the comments of the reference are of the same shape.
 	docs, err := schema.Documents(reference())
@@ -188,6 +213,51 @@ func TestTheSchemaFindsTheMistakesOfShapeThatCheckFinds(t *testing.T) {
 			t.Errorf("%s: check finds nothing in\n%s", name, text)
 		}
 		if err := s.Validate(value(t, []byte(text))); err == nil {
+			t.Errorf("%s: the schema finds nothing in\n%s", name, text)
+		}
+	}
+}
+
+// Each of these is found by holdfast test, and by the schema.
+var testMistakes = map[string]string{
+	"unknown key at the top":     "{test: [], tests: []}",
+	"no tests":                   "start: 2026-01-01T00:00:00Z",
+	"no name":                    "tests: [{expect: nothing}]",
+	"unknown key of a test":      "tests: [{name: a, expects: nothing}]",
+	"unknown key of a step":      "tests: [{name: a, given: [{topics: a}], expect: nothing}]",
+	"unknown key of an event":    "tests: [{name: a, expect: [{tpoic: a}]}]",
+	"unknown key of one event":   "tests: [{name: a, expect: {tpoic: a}}]",
+	"unknown key on the way":     "tests: [{name: a, given: [{expect: [{tpoic: a}]}]}]",
+	"another word than nothing":  "tests: [{name: a, expect: none}]",
+	"another word on the way":    "tests: [{name: a, given: [{expect: none}]}]",
+	"quality of service above 2": "tests: [{name: a, given: [{topic: a, qos: 3}], expect: nothing}]",
+	"duration without a unit":    "tests: [{name: a, given: [{advance: 10}], expect: nothing}]",
+	"text for a truth value":     "tests: [{name: a, expect: [{fields: {}, exact: maybe}]}]",
+	"mapping for text":           "tests: [{name: a, given: [{topic: {a: b}}], expect: nothing}]",
+}
+
+func TestTheSchemaFindsTheMistakesOfShapeInTests(t *testing.T) {
+	s := compiled(t, schemas["tests"])
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte("{name: a, from: a, emit: {stream: s}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	load := func(text string) error {
+		path := filepath.Join(dir, "a_test.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := rulestest.Loader{}.Load(path)
+		return err
+	}
+	if err := load("tests: [{name: a, given: [{topic: b, data: {x: 1}}], expect: nothing}]"); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range testMistakes {
+		if load(text) == nil {
+			t.Errorf("%s: holdfast test finds nothing in\n%s", name, text)
+		}
+		if s.Validate(value(t, []byte(text))) == nil {
 			t.Errorf("%s: the schema finds nothing in\n%s", name, text)
 		}
 	}

@@ -29,8 +29,9 @@ func troubled() ops.Status {
 		Store: ops.StoreStatus{Path: "/var/lib/holdfast", Bytes: 900 << 20, Free: 11 << 30, Commits: 1_234_567,
 			Latency: ops.Latency{Sum: ops.Seconds(time.Hour), P50: ops.Seconds(310 * time.Microsecond), P99: ops.Seconds(2100 * time.Microsecond)}},
 		Streams: []ops.StreamStatus{
-			{Name: "events", First: 40_001, Next: 1_240_001, Bytes: 840 << 20, Max: 1 << 30, Keep: ops.Seconds(24 * time.Hour), Appended: 1_240_000, Dropped: 40_000},
-			{Name: "alerts", First: 1, Next: 1, Max: 64 << 20, Keep: ops.Seconds(7 * 24 * time.Hour)},
+			{Name: "events", First: 40_001, Next: 1_240_001, Bytes: 840 << 20, Max: 1 << 30, Keep: new(ops.Seconds(24 * time.Hour)), Appended: 1_240_000, Dropped: 40_000},
+			{Name: "alerts", First: 1, Next: 1, Max: 64 << 20, Keep: new(ops.Seconds(7 * 24 * time.Hour))},
+			{Name: "dead", First: 1, Next: 2, Bytes: 700, Max: 64 << 20, Appended: 1},
 		},
 		Destinations: []ops.DestinationStatus{
 			{Name: "cloud", Kind: "http", Stream: "events", State: ops.Retrying, Offset: 1_200_000, Lag: 40_000, LagBytes: 28 << 20, Oldest: ops.Seconds(190 * time.Second),

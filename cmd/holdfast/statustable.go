@@ -127,7 +127,11 @@ func (v *view) streams() {
 	}
 	t := v.table("STREAM", "EVENTS", "OFFSETS", "ON DISK", "MAX", "KEEP", "APPENDED", "DROPPED", "EXPIRED", "DAMAGED", "REFUSED")
 	for _, s := range v.Streams {
-		t.row(s.Name, count(s.Events()), offsets(s), size(s.Bytes), size(s.Max), age(s.Keep.Std()),
+		keep := "-"
+		if s.Keep != nil {
+			keep = age(s.Keep.Std())
+		}
+		t.row(s.Name, count(s.Events()), offsets(s), size(s.Bytes), size(s.Max), keep,
 			count(s.Appended)+v.rate(func(st *ops.Status) (uint64, bool) {
 				for _, was := range st.Streams {
 					if was.Name == s.Name {
@@ -258,7 +262,11 @@ type table struct{ *tabwriter.Writer }
 
 func (v *view) table(columns ...string) table {
 	fmt.Fprintln(v)
-	t := table{tabwriter.NewWriter(&v.Buffer, 0, 8, 2, ' ', 0)}
+	return newTable(v, columns...)
+}
+
+func newTable(w io.Writer, columns ...string) table {
+	t := table{tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	t.row(columns...)
 	return t
 }

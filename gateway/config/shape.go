@@ -313,6 +313,9 @@ func (s *Shape) same(o *Shape) bool {
 
 func scalarShape(t reflect.Type, value reflect.Value, o options) *Shape {
 	s := &Shape{OneOf: o.oneof, Min: o.min, Max: o.max, Default: written(value)}
+	if word, ok := value.Interface().(interface{ OneOf() []string }); ok {
+		s.OneOf = word.OneOf()
+	}
 	switch {
 	case t == durationType || t == reflect.TypeFor[Duration]():
 		s.Form = DurationForm

@@ -47,6 +47,7 @@ type Letter struct {
 	Error       string          `json:"error"`                 // what the destination or the rule said
 	Destination string          `json:"destination,omitempty"` // that refused it
 	Rule        string          `json:"rule,omitempty"`        // or that failed on it
+	Position    string          `json:"position,omitempty"`    // in the file with the rule, as file:line:col
 	Stream      string          `json:"stream"`                // that the event is in
 	Offset      uint64          `json:"offset"`                // and where
 	Attempts    int             `json:"attempts"`

@@ -80,8 +80,9 @@ type StreamStatus struct {
 	// MaxEvents is how many events it may hold; 0 if that does not matter.
 	MaxEvents uint64 `json:"max_events,omitempty"`
 	WhenFull  string `json:"when_full"` // drop_oldest, block or reject
-	// Keep is how long delivered events stay for replay.
-	Keep Seconds `json:"keep_seconds"`
+	// Keep is how long delivered events stay for replay; nil for dead letters,
+	// which stay whoever has read them.
+	Keep *Seconds `json:"keep_seconds,omitempty"`
 	// Of all events appended since the store was created, removed are those
 	// that are not kept any more. Of these, dropped and expired are those that
 	// some destination had not taken, because the stream was full or they were

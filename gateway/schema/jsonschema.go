@@ -3,8 +3,11 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"holdfast/gateway/config"
@@ -57,6 +60,16 @@ func (s *Schema) RulesJSON() ([]byte, error) {
 	return encode(o, "Rules of Holdfast")
 }
 
+// TestsJSON returns the JSON Schema of a file with tests of rules, if s is of
+// [Tests].
+func (s *Schema) TestsJSON() ([]byte, error) {
+	g := &generator{s: s, names: map[string]string{"rulestest.testSpec": "test", "rulestest.stepSpec": "step", "rulestest.expectSpec": "expected"}}
+	o := g.shape(s.Shape)
+	g.define(o)
+	maps.Copy(o["$defs"].(object), g.named)
+	return encode(o, "Tests of rules of Holdfast")
+}
+
 func encode(o object, title string) ([]byte, error) {
 	o["$schema"], o["title"] = dialect, title
 	b, err := json.MarshalIndent(o, "", "  ")
@@ -67,6 +80,9 @@ type generator struct {
 	s    *Schema
 	rule *config.Shape // to refer to instead of repeating it; nil for none
 	ref  string
+
+	names map[string]string // of mappings that are defined once, by their type
+	named object            // these definitions
 }
 
 // What all schemas share: how values are written.
@@ -98,14 +114,17 @@ func (g *generator) shape(s *config.Shape) object {
 	case s.Alternatives != nil && s.Alternatives[0].CaseKey == "":
 		var all []any
 		for _, o := range s.Alternatives {
-			all = append(all, g.shape(o))
+			all = append(all, anyOf(g.shape(o))...)
 		}
-		return object{"anyOf": all}
+		return object{"anyOf": distinct(all)}
 	case s.Alternatives != nil || s.CaseKey != "":
 		return g.cases(options(s))
 	}
 	switch s.Form {
 	case config.MappingForm:
+		if len(s.Fields) > 0 && g.names[s.Fields[0].Of] != "" {
+			return g.once(g.names[s.Fields[0].Of], s)
+		}
 		return g.mapping(s, s.Fields)
 	case config.NamedForm:
 		return object{"type": []string{"object", "null"}, "additionalProperties": g.shape(s.Items)}
@@ -119,6 +138,35 @@ func (g *generator) shape(s *config.Shape) object {
 		return object{}
 	}
 	return g.scalar(s)
+}
+
+// once refers to a mapping and defines it, unless that was done.
+func (g *generator) once(name string, s *config.Shape) object {
+	if g.named == nil {
+		g.named = object{}
+	}
+	if g.named[name] == nil {
+		g.named[name] = object{} // it may hold itself
+		g.named[name] = g.mapping(s, s.Fields)
+	}
+	return ref(name)
+}
+
+// anyOf are the schemas of which one that is nothing but a choice chooses.
+func anyOf(o object) []any {
+	if all, ok := o["anyOf"].([]any); ok && len(o) == 1 {
+		return all
+	}
+	return []any{o}
+}
+
+func distinct(all []any) (out []any) {
+	for _, a := range all {
+		if !slices.ContainsFunc(out, func(b any) bool { return reflect.DeepEqual(a, b) }) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // mapping takes the given fields and no others.

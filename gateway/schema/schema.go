@@ -7,9 +7,12 @@ import (
 
 	"holdfast/gateway"
 	"holdfast/gateway/config"
+	"holdfast/rules"
+	"holdfast/rules/rulestest"
 )
 
-// Schema is what a configuration may be, with the texts of its keys.
+// Schema is what a configuration, or a file with tests of rules, may be, with the
+// texts of its keys.
 type Schema struct {
 	Shape *config.Shape
 
@@ -28,8 +31,28 @@ func New(parts gateway.Parts, reference gateway.Document) (*Schema, error) {
 		return nil, fmt.Errorf("read the reference: %w", err)
 	}
 	docs = append(docs, parts.Samples()...)
-	s := &Schema{texts: map[*config.Field]*Text{}}
-	s.Shape, s.Mistakes = gateway.Describe(parts, docs)
+	shape, mistakes := gateway.Describe(parts, docs)
+	return explained(shape, mistakes, docs)
+}
+
+// Tests works out what a file with tests of rules may be from a reference that
+// shows every key.
+func Tests(reference gateway.Document) (*Schema, error) {
+	docs, err := Documents(reference)
+	if err != nil {
+		return nil, fmt.Errorf("read the reference of tests: %w", err)
+	}
+	tests := rulestest.Loader{Config: func(string) (*rules.Set, error) { return &rules.Set{}, nil }}
+	shape, mistakes := gateway.Trace(docs, func(root *config.Section) error {
+		_, err := tests.Read(root)
+		return err
+	})
+	return explained(shape, mistakes, docs)
+}
+
+// explained takes the texts of a shape from the documents.
+func explained(shape *config.Shape, mistakes config.Errors, docs []gateway.Document) (*Schema, error) {
+	s := &Schema{Shape: shape, Mistakes: mistakes, texts: map[*config.Field]*Text{}}
 	for _, doc := range docs {
 		d, err := read(doc)
 		if err != nil {

@@ -3,6 +3,7 @@ package rulestest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -49,8 +50,7 @@ func readExpectation(s *config.Section, errs *config.Errors) *expectation {
 	items := s.Items()
 	switch s.Kind() {
 	case config.Scalar:
-		var word string
-		if err := s.Decode(&word); err != nil || word != "nothing" {
+		if s.Decode(&nothing{}) != nil {
 			errs.Add(s.Errorf("", "expect takes a list of events, or nothing"))
 		}
 		return e
@@ -86,6 +86,20 @@ func readExpectation(s *config.Section, errs *config.Errors) *expectation {
 		}
 	}
 	return e
+}
+
+// nothing is the word for no events at all.
+type nothing struct{}
+
+// OneOf says to a schema what there is to write.
+func (nothing) OneOf() []string { return []string{"nothing"} }
+
+// UnmarshalText takes the word.
+func (nothing) UnmarshalText(text []byte) error {
+	if string(text) != "nothing" {
+		return errors.New("not nothing")
+	}
+	return nil
 }
 
 // fact is something said about an event, next to what is so.

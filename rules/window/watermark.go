@@ -70,6 +70,15 @@ func (m *Watermark) steppedBack(now event.Time) bool {
 	return m.any && now < max(m.last, m.ticked).Add(-MaxStepBack)
 }
 
+// Latest returns the latest time of the clock that the watermark has seen, by
+// which it knows when the clock is set back; 0 before the first event.
+func (m *Watermark) Latest() event.Time {
+	if !m.any {
+		return 0
+	}
+	return max(m.last, m.ticked)
+}
+
 // Effect is what a tick does.
 type Effect uint8
 
