@@ -29,7 +29,8 @@
 // is much. So after kill -9 a client may get the last messages at QoS 1 again
 // that it acknowledged: with those that it has not, at most as many as it takes
 // at once (its Receive Maximum; 128 if that is less, and never more than 512).
-// A shared subscription gives at most 512 again for each member.
+// A shared subscription gives at most 512 again for each member, to whoever has
+// room, and so not always marked as duplicates.
 //
 // A subscriber gets messages at QoS 1 and 2 in the order of their stream, and so those
 // of one publisher to one topic as they were published, whatever their QoS. One

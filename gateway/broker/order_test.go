@@ -117,7 +117,8 @@ func TestNoMoreThanTheWindowComesAgainAfterAKillHoweverSlowTheDisk(t *testing.T)
 			c = resume(t, s.Broker, v5, "a", true)
 			for i := range n { // all of it, for the disk is quick again
 				m := c.message()
-				if string(m.payload) != fmt.Sprint(i) || i < most && !m.dup {
+				marked := m.dup || test.filter != "t" // who had a shared message before is not known
+				if string(m.payload) != fmt.Sprint(i) || i < most && !marked {
 					t.Fatalf("got %s, dup %v, want %d", m.payload, m.dup, i)
 				}
 				c.send(puback(m.id))

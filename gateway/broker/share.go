@@ -161,6 +161,16 @@ func (g *group) lasts() bool {
 	return false
 }
 
+// begin puts the place of a new group on disk. The caller holds the lock of
+// routing, and waits for what is given to be written behind it.
+func (g *group) begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.stored {
+		g.save(false)
+	}
+}
+
 // keep does what is to be done for a group now and then.
 func (g *group) keep(all bool) {
 	g.mu.Lock()
@@ -189,7 +199,7 @@ func (g *group) save(hurry bool) {
 	for _, m := range g.members {
 		m.o.mu.Lock()
 		for _, t := range m.o.done {
-			passed[t] = t.group == g
+			passed[t] = t.group == g && t.offset < p.next[t.feed.name]
 		}
 		switch {
 		case m.o.over:
@@ -295,6 +305,7 @@ func (g *group) give(m *message) bool {
 			g.turn = n + 1
 			if m.e.QoS > 0 {
 				g.given++
+				g.dirty = true
 				g.note()
 			}
 			return true

@@ -53,6 +53,19 @@ func TestASharedSubscriptionWaitsForItsMembersAndSurvivesAKill(t *testing.T) {
 	c.silence()
 }
 
+func TestASharedSubscriptionIsOnDiskWhenItIsGranted(t *testing.T) {
+	s := newSite(t)
+	c := resume(t, s.Broker, v5, "a", false)
+	c.subscribe(filter{"$share/g/t", 1})
+	s.kill()
+	s.main.add([]event.Event{ev("t", "committed before the kill", 1)})
+	s.kill()
+	c = resume(t, s.Broker, v5, "a", true)
+	if got := c.receive(); got.Payload != "committed before the kill" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestASharedSubscriptionGoesOnWhetherOrNotAnythingOfItIsKept(t *testing.T) {
 	const n = 3 * maxWindow
 	for name, b := range map[string]*Broker{"on disk": newSite(t).Broker, "in memory": start(t, newFakeLog())} {
@@ -134,6 +147,9 @@ func TestASharedMessageThatAMemberHasCompletedIsNotGivenAgainAfterAKill(t *testi
 		c.message()
 		s.flush()
 		s.kill()
+		if s.kept(); len(s.sessions["a"].out.done) == 0 {
+			t.Error("a message is forgotten that the group will come to again")
+		}
 		c = resume(t, s.Broker, v5, "a", true)
 		complete("2", true)
 	}

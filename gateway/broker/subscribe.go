@@ -88,6 +88,9 @@ func (c *conn) subscribe(r request) error {
 		codes[i] = o & 3
 		sub := &subscription{filter: filter, options: o & 0x0f, id: r.subID}
 		existed := s.out.subscribe(sub)
+		if g := b.route.groups[filter]; g != nil {
+			g.begin()
+		}
 		handling := o >> 4 & 3
 		if !isShared(filter) && (handling == 0 || handling == 1 && !existed) { // [MQTT-3.3.1-10], [MQTT-3.3.1-11]
 			fresh = append(fresh, sub)
