@@ -305,7 +305,7 @@ func BenchmarkBatch(b *testing.B) {
 				for b.Loop() {
 					ev := evs[n%len(evs):][:1]
 					n++
-					ev[0].Offset, ev[0].Received = uint64(n), event.Time(1717243200e9+n*1e3)
+					ev[0].Offset, ev[0].Received = uint64(n), 1717243200e9+event.Time(n)*1e3
 					now := Input{Now: ev[0].Received}
 					res.Reset()
 					e.Step(ev, &res)

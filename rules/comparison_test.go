@@ -46,7 +46,7 @@ func TestComparisonsAreWhatExprMakesOfThem(t *testing.T) {
 		}
 		for offset := range uint64(12) {
 			number := func() string {
-				return fmt.Sprint([]any{0, 1, -1, 2.5, -2.5, 1000, 16, 9007199254740992, `"1"`, "null", "1e400"}[r.IntN(11)])
+				return fmt.Sprint([]any{0, 1, -1, 2.5, -2.5, 1000, 16, int64(9007199254740992), `"1"`, "null", "1e400"}[r.IntN(11)])
 			}
 			fields := []string{}
 			for _, f := range []string{`"n":` + number(), `"o":{"n":` + number() + `}`, `"a b":` + number(),
