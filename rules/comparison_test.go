@@ -16,7 +16,7 @@ func randomComparisons(r *rand.Rand) string {
 	for i := range parts {
 		number := pick("n", "o.n", `field("a b")`)
 		order := pick("==", "!=", "<", ">", "<=", ">=")
-		constant := pick("0", "1", "-1", "2.5", "-2.5", "1e3", "0x10", "9007199254740993")
+		constant := pick("0", "1", "-1", "2.5", "-2.5", "1e3", "0x10", "9007199254740993.0")
 		switch r.IntN(6) {
 		case 0:
 			parts[i] = constant + " " + order + " " + number
