@@ -286,7 +286,6 @@ func (d *desk) tell(o Order, state string, err error, at time.Time) {
 		e.Cause = &cause
 	}
 	d.feed.hub.report(report{feed: d.feed, event: e})
-	d.feed.hub.signal()
 }
 
 // Interlock is a group of outputs of which at most one is on.

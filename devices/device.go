@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/spi"
 
 	"holdfast/devices/gpio"
 	"holdfast/gateway/config"
@@ -94,6 +95,12 @@ type Buses interface {
 	ResolveI2C(name string) (string, error)
 	// I2C opens the bus with a resolved name. The error says what to do.
 	I2C(name string) (i2c.BusCloser, error)
+	// ResolveSPI checks a select of an SPI bus as the configuration names it,
+	// without touching it, and returns the name that all spellings of it share,
+	// and the name of the bus that it shares with other selects.
+	ResolveSPI(name string) (bus, port string, err error)
+	// SPI opens the port with a resolved name. The error says what to do.
+	SPI(port string) (spi.PortCloser, error)
 	// OneWire returns the 1-Wire bus that the configuration names, without
 	// touching it.
 	OneWire(name string) (OneWire, error)

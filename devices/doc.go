@@ -13,6 +13,7 @@
 //	    publish: 1m           # one event for so long, made of all readings in it
 //	    readings:
 //	      temperature: {offset: -0.4, deadband: 0.1, silence: 10m}
+//	  cellar: {driver: bme280, bus: spi0.0}   # select 0 of SPI bus 0, /dev/spidev0.0
 //	  pump: {driver: output, chip: gpiochip0, line: 17}
 //
 // # Events
@@ -40,7 +41,7 @@
 //   - A device that fails never stops another. Its driver is started anew after
 //     100 ms, then 1 s, doubling to 30 s; after two failures in a row it is
 //     offline. What it was told at its setup, it is told again.
-//   - One goroutine per bus does all transfers. A device that holds the bus
+//   - One goroutine per bus, whose selects it is for SPI, does all transfers. A device that holds the bus
 //     delays those that share it, for as long as the adapter allows (the kernel
 //     gives up after 2 to 3 s), and nobody else.
 //   - An adapter, and the chip of a line, may be unplugged and plugged in again.
@@ -74,8 +75,9 @@
 //
 // # SPI
 //
-// All chips are read over I²C, 1-Wire or GPIO lines; there is no SPI yet, not even
-// for those that could be wired so (BME280, BMP280).
+// Nothing acknowledges anything on an SPI bus: a chip that is not there reads as
+// ones or zeros. Drivers know their chip by its number before each reading; the
+// driver registers does so where expect says what it is.
 //
 // # Parts
 //

@@ -76,9 +76,9 @@ type tmp102Model struct {
 	pointer byte
 }
 
-func (m *tmp102Model) Write(p []byte) { m.pointer = p[0] }
+func (m *tmp102Model) Write(_ time.Time, p []byte) { m.pointer = p[0] }
 
-func (m *tmp102Model) Read(p []byte) {
+func (m *tmp102Model) Read(_ time.Time, p []byte) {
 	if m.pointer == 0 && len(p) == 2 {
 		p[0], p[1] = byte(m.raw>>8), byte(m.raw)
 	}

@@ -80,7 +80,6 @@ func (f *Feed) accept(at time.Time, each bool, readings []Reading) error {
 		f.take(lines[i], at, r, each)
 	}
 	f.status.LastRead = at
-	f.hub.signal()
 	return nil
 }
 
@@ -113,7 +112,6 @@ func (f *Feed) flush() {
 		}
 		l.channel.again()
 	}
-	f.hub.signal()
 }
 
 // Lost counts edges that nobody took in time.
@@ -135,7 +133,6 @@ func (f *Feed) Online() {
 	f.hub.mu.Lock()
 	defer f.hub.mu.Unlock()
 	f.online(time.Now())
-	f.hub.signal()
 }
 
 func (f *Feed) online(at time.Time) {
@@ -166,7 +163,6 @@ func (f *Feed) offline() {
 	f.hub.mu.Lock()
 	defer f.hub.mu.Unlock()
 	f.become(Offline, f.status.ErrAt, f.status.Err)
-	f.hub.signal()
 }
 
 func (f *Feed) overrun(n uint64) {

@@ -68,21 +68,26 @@ func (h *hub) signal() {
 
 // report adds an event that each must come to the log.
 func (h *hub) report(r report) {
-	if h.observe != nil {
-		h.observe([]event.Event{r.event})
-	}
 	if len(h.reports) >= maxReports {
 		h.reports[0].missed()
 		h.reports = h.reports[1:]
 	}
 	h.reports = append(h.reports, r)
+	h.announce(r.event)
+}
+
+// announce says that there is an event. Those who observe learn of it last: on a
+// machine with one processor who was woken last runs first, and acts on an edge
+// before the log takes its time for it.
+func (h *hub) announce(e event.Event) {
+	h.signal()
+	if h.observe != nil {
+		h.observe([]event.Event{e})
+	}
 }
 
 // put makes e the newest event of its topic.
 func (h *hub) put(l *line, e event.Event) {
-	if h.observe != nil {
-		h.observe([]event.Event{e})
-	}
 	if l.waiting {
 		l.missed() // the one before
 	} else {
@@ -91,6 +96,7 @@ func (h *hub) put(l *line, e event.Event) {
 	}
 	l.newest = e
 	l.number++
+	h.announce(e)
 }
 
 func (l *line) missed() {

@@ -2,7 +2,6 @@ package devices
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -60,6 +59,9 @@ type I2CPort struct {
 // is opened yet. The error has the position of the bus that cannot be one, of
 // the address that is missing or that another device has already.
 func (w *Wiring) I2C(s *config.Section, set I2C) (*I2CPort, error) {
+	if IsSPI(set.Bus) {
+		return nil, s.Errorf("bus", "%s is an SPI bus, which this device is not read over; name an I²C bus such as /dev/i2c-1", set.Bus)
+	}
 	root, hops, err := cutHops(set.Bus)
 	if err != nil {
 		return nil, s.Errorf("bus", "%v", err)
@@ -123,22 +125,15 @@ func (p *I2CPort) Tx(ctx context.Context, w, r []byte) error {
 // is running: its transfers fail once the time for that is over, so that even
 // a driver that waits for a chip without end comes to one.
 func (p *I2CPort) Opener(open func(d *i2c.Dev) (Sensor, error)) Opener {
-	return func(ctx context.Context) (Sensor, error) {
-		b := &boundBus{port: p, ctx: ctx}
-		sensor, err := open(&i2c.Dev{Bus: b, Addr: uint16(p.addr)})
-		if err != nil {
-			return nil, b.explain(err)
-		}
-		return &boundSensor{sensor, b}, nil
-	}
+	return opener(func(b *bound) (Sensor, error) {
+		return open(&i2c.Dev{Bus: &boundBus{b, p}, Addr: uint16(p.addr)})
+	})
 }
 
-// boundBus is a bus that works until a context ends. periph's interfaces carry
-// none, and the one that counts changes from reading to reading.
+// boundBus is a bus that works until a context ends.
 type boundBus struct {
+	*bound
 	port *I2CPort
-	ctx  context.Context
-	err  error // of the last transfer
 }
 
 func (b *boundBus) String() string { return pathName(b.port.bus.name, b.port.hops) }
@@ -150,24 +145,4 @@ func (b *boundBus) Tx(addr uint16, w, r []byte) error {
 
 func (b *boundBus) SetSpeed(physic.Frequency) error {
 	return fmt.Errorf("bus %s: the speed cannot be changed", b.port.bus.name)
-}
-
-// explain adds to the error of a driver why its last transfer failed, which
-// some keep to themselves.
-func (b *boundBus) explain(err error) error {
-	if err == nil || b.err == nil || errors.Is(err, b.err) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, b.err)
-}
-
-type boundSensor struct {
-	sensor Sensor
-	bus    *boundBus
-}
-
-func (s *boundSensor) Read(ctx context.Context) ([]Reading, error) {
-	s.bus.ctx, s.bus.err = ctx, nil
-	readings, err := s.sensor.Read(ctx)
-	return readings, s.bus.explain(err)
 }

@@ -15,6 +15,7 @@ import (
 // give them.
 type Places struct {
 	I2C     []string
+	SPI     []string
 	OneWire []string
 	Chips   []ChipInfo
 }
@@ -63,6 +64,9 @@ func (set *Set) Scan(ctx context.Context, drivers []Driver) []Found {
 	}
 	all.Wait()
 	found := slices.Concat(results...)
+	for _, port := range set.ports(places.SPI) { // what is there cannot be asked
+		found = append(found, Found{Bus: port, Device: set.wiring.taken[port]})
+	}
 	buses := places.OneWire
 	for name := range set.wiring.oneWire {
 		buses = append(buses, name)
@@ -118,6 +122,17 @@ func candidates(drivers []Driver, a Address) (names []string) {
 		}
 	}
 	return names
+}
+
+// ports adds the SPI ports of the configuration to those of the machine.
+func (set *Set) ports(all []string) []string {
+	for _, d := range set.devices {
+		if bus := d.feed.status.Bus; IsSPI(bus) {
+			all = append(all, bus)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func (set *Set) scanOneWire(name string) (found []Found) {

@@ -19,6 +19,7 @@ type Wiring struct {
 	buses   Buses
 	memory  *Memory
 	i2c     map[string]*i2cBus      // by resolved name
+	spi     map[string]*spiBus      // by resolved name
 	oneWire map[string]*oneWireLane // by name
 	taken   map[string]string       // place to the device that has it
 	behind  map[string]string       // place to the device behind a multiplexer that would answer too
@@ -61,7 +62,7 @@ func Load(sections config.Named, drivers []Driver, buses Buses) (*Set, error) {
 		hub:   newHub(),
 		desks: map[string]*desk{},
 		wiring: &Wiring{
-			buses: buses, memory: new(Memory), i2c: map[string]*i2cBus{}, oneWire: map[string]*oneWireLane{},
+			buses: buses, memory: new(Memory), i2c: map[string]*i2cBus{}, spi: map[string]*spiBus{}, oneWire: map[string]*oneWireLane{},
 			taken: map[string]string{}, behind: map[string]string{}, locks: map[string]*Interlock{},
 			bus: map[string]string{},
 		},
@@ -219,6 +220,9 @@ func (set *Set) Run(ctx context.Context, emit event.Emit) error {
 	// Buses and hub go on until no source can need them.
 	last, end := context.WithCancel(context.WithoutCancel(ctx))
 	for _, bus := range set.wiring.i2c {
+		rest.Go(func() { bus.run(last) })
+	}
+	for _, bus := range set.wiring.spi {
 		rest.Go(func() { bus.run(last) })
 	}
 	for _, bus := range set.wiring.oneWire {

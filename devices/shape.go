@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strconv"
 	"time"
 
 	"holdfast/gateway/config"
@@ -133,14 +134,24 @@ func (sh shape) with(r *config.Section) (shape, error) {
 func (sh *shape) calibrate(r Reading) (Reading, bool) {
 	good := sh.raw.Low == sh.raw.High || r.Value >= sh.raw.Low && r.Value <= sh.raw.High
 	if sh.table != nil {
-		r.Value = interpolate(sh.table, r.Value)
+		r.Value = tidy(interpolate(sh.table, r.Value))
 	} else if sh.gain != 1 || sh.offset != 0 {
-		r.Value = r.Value*sh.gain + sh.offset
+		r.Value = tidy(r.Value*sh.gain + sh.offset)
 	}
 	if sh.unit != "" {
 		r.Unit = sh.unit
 	}
 	return r, good && r.Value >= sh.low && r.Value <= sh.high
+}
+
+// tidy rounds what was calculated to twelve digits, more than anything measures:
+// 0.1 + 0.2 is 0.3.
+func tidy(v float64) float64 {
+	tidied, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 12, 64), 64)
+	if err != nil {
+		return v
+	}
+	return tidied
 }
 
 // interpolate follows the table in straight lines, the outer ones beyond its
@@ -170,7 +181,8 @@ type channel struct {
 	bad    *sample
 
 	published sample
-	any       bool // published is one
+	any       bool      // published is one
+	last      time.Time // of what was published or left out last
 }
 
 // take takes a reading and returns what is to be published, if anything. A
@@ -206,7 +218,7 @@ func (c *channel) flush() (s sample, ok bool) {
 	switch {
 	case len(c.values) > 0:
 		s = c.newest
-		s.Value, s.n = aggregate(c.as, c.values), len(c.values)
+		s.Value, s.n = tidy(aggregate(c.as, c.values)), len(c.values)
 	case c.bad != nil:
 		s = *c.bad
 	default:
@@ -216,11 +228,15 @@ func (c *channel) flush() (s sample, ok bool) {
 	return c.except(s)
 }
 
-// except leaves out what is as good as what was published.
+// except leaves out what is as good as what was published, unless the next one,
+// if it comes after as long as this one, would come after too long a silence. A
+// tenth of that time is forgiven, for no two readings are equally far apart.
 func (c *channel) except(s sample) (sample, bool) {
+	silent, step := s.at.Sub(c.published.at), s.at.Sub(c.last)
+	c.last = s.at
 	if c.any && c.exceptions && s.good == c.published.good &&
 		math.Abs(s.Value-c.published.Value) <= c.deadband &&
-		(c.silence == 0 || s.at.Sub(c.published.at) < c.silence) {
+		(c.silence == 0 || silent < c.silence && silent+step-step/10 <= c.silence) {
 		return s, false
 	}
 	c.published, c.any = s, true

@@ -83,6 +83,67 @@ func TestReadingsAreShaped(t *testing.T) {
 	}
 }
 
+// A poll is a little early or late each time; that must not double the silence.
+func TestNoSilenceIsLongerThanItMayBeByMoreThanATenthOfAnInterval(t *testing.T) {
+	for _, c := range []struct {
+		yaml     string
+		interval time.Duration
+		most     time.Duration
+	}{
+		{"silence: 10s", time.Second, 10100 * time.Millisecond},
+		{"silence: 9600ms", time.Second, 9700 * time.Millisecond},
+		{"silence: 2s\npublish: 1s", 200 * time.Millisecond, 2100 * time.Millisecond},
+		{"silence: 30s", time.Minute, time.Minute + 100*time.Millisecond}, // there is nothing to tell sooner
+	} {
+		ch := shaped(t, c.yaml+"\nreadings: {temperature: {deadband: 1}}")
+		at, last, n := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Time{}, 0
+		for i := range 1000 {
+			jitter := []time.Duration{0, 300, -200, 900, -700}[i%5] * time.Microsecond
+			s, ok := ch.take(at.Add(time.Duration(i)*c.interval+jitter), Reading{Name: "temperature", Value: 20})
+			if !ok {
+				continue
+			}
+			if silent := s.at.Sub(last); n > 0 && (silent > c.most || silent < min(c.most, 4*c.interval)/2) {
+				t.Fatalf("%s, read every %v: an event after %v", c.yaml, c.interval, silent)
+			}
+			last, n = s.at, n+1
+		}
+		if n < 20 {
+			t.Errorf("%s: %d events", c.yaml, n)
+		}
+	}
+}
+
+func TestWhatIsCalculatedHasNoDigitsThatNobodyMeasured(t *testing.T) {
+	for _, c := range []struct {
+		yaml   string
+		values []float64
+		want   float64
+	}{
+		{"readings: {temperature: {gain: 2, offset: -0.4}}", []float64{20.1}, 39.8},
+		{"readings: {temperature: {table: [[0, 0], [100, 33]]}}", []float64{0.3}, 0.099},
+		{"publish: 1h", []float64{0.1, 0.2, 0.3, 0.1}, 0.175},
+		{"publish: 1h\nas: sum", []float64{0.1, 0.2}, 0.3},
+	} {
+		ch := shaped(t, c.yaml)
+		var got sample
+		for i, v := range c.values {
+			if s, ok := ch.take(time.Unix(int64(i), 0), Reading{Name: "temperature", Value: v}); ok {
+				got = s
+			}
+		}
+		if s, ok := ch.flush(); ok {
+			got = s
+		}
+		if got.Value != c.want {
+			t.Errorf("%s: %v, want %v", c.yaml, got.Value, c.want)
+		}
+	}
+	if got := tidy(123456789012); got != 123456789012 {
+		t.Errorf("a total became %v", got)
+	}
+}
+
 func TestAPeriodWithoutReadingsGivesNoEvent(t *testing.T) {
 	ch := shaped(t, "publish: 1s")
 	now := time.Now()

@@ -179,9 +179,10 @@ func (s *Sensor) check(m *mistakes) {
 			m.at(s.node, key, "a %s has no such setting; it has %s", s.kind.Name, strings.Join(s.kind.Settings, ", "))
 		}
 	}
-	if s.Chip != "" && chipNamed(s.Chip) == nil {
-		m.at(s.node, "chip", "%q: there are tmp102, lm75b, mcp9808", s.Chip)
+	if known := s.kind.Chips; s.Chip != "" && !slices.Contains(known, s.Chip) {
+		m.at(s.node, "chip", "%q: for a %s there are %s", s.Chip, s.kind.Name, strings.Join(known, ", "))
 	}
+	s.checkFault(m)
 	m.level(s.node, "metric", s.Metric)
 	every := m.time(s.node, "every", s.Every, minEvery)
 	m.number(s.node, "base", s.Base, -1e9, 1e9)
@@ -218,6 +219,23 @@ func (s *Sensor) check(m *mistakes) {
 	}
 	if s.Resets > 0 && s.Resets < s.Every {
 		m.at(s.node, "resets", "%v: must not be shorter than every, %v", s.Resets, s.Every)
+	}
+}
+
+func (s *Sensor) checkFault(m *mistakes) {
+	if s.Fault == nil {
+		return
+	}
+	if s.Chip == "" {
+		m.at(s.node, "fault", "is one of a chip: say which it is with chip, one of %s", strings.Join(s.kind.Chips, ", "))
+	}
+	m.window(s.node, "fault", &s.Fault.Window)
+	if faultNamed(s.Fault.Is) == nil {
+		var known []string
+		for _, f := range Faults() {
+			known = append(known, f.Name)
+		}
+		m.at(child(s.node, "fault"), "is", "%q: there are %s", s.Fault.Is, strings.Join(known, ", "))
 	}
 }
 

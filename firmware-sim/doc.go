@@ -4,7 +4,7 @@
 // that sequence over TCP or TLS as the boards would.
 //
 // The package imports nothing of the gateway, only the models of chips that the
-// drivers are tested on, for boards with a thermometer: what it sends is the contract
+// drivers are tested on, which boards may carry: what it sends is the contract
 // below, and a real board that keeps to it can take the place of any virtual
 // one.
 //
@@ -40,6 +40,8 @@
 //     may see a reading twice, and topic, ts and seq tell that it is the same.
 //   - While it cannot send, it keeps a limited number of readings and gives up
 //     the oldest. A gap in seq is a reading that the board itself has lost.
+//   - A reading that it cannot make, because the chip does not answer or the
+//     checksum is wrong, is none: nothing is sent, and seq does not count it.
 //   - A counter such as kWh never falls, except to begin at 0 again.
 //
 // # What is repeatable

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -58,6 +59,10 @@ func (s *Scenario) board(of *Board, name string, seed uint64, start time.Time) *
 	}
 	for _, sensor := range of.Sensors {
 		b.probes = append(b.probes, newProbe(seed, start, name, sensor))
+	}
+	chips := slices.DeleteFunc(slices.Clone(b.probes), func(p *probe) bool { return p.chip == nil })
+	for _, p := range chips {
+		p.bus = chips
 	}
 	for _, c := range s.Crowds {
 		if c.in(of.Area) {
@@ -190,9 +195,14 @@ func (u *uptime) run(yield func(Message) bool) bool {
 			return u.down || yield(u.status(u.end, "offline", LinkDown))
 		default:
 			p := u.probes[first]
+			value, until, ok := p.read(last[first], t)
+			if !ok {
+				next[first] = p.next(max(t, until-1), u.crowds)
+				continue
+			}
 			seqs[first]++
 			m := u.message(t, p.Metric)
-			m.Payload = p.reading(p.read(last[first], t), &u.clock, u.start, t, seqs[first])
+			m.Payload = p.reading(value, &u.clock, u.start, t, seqs[first])
 			last[first], next[first] = t, p.next(t, u.crowds)
 			if !u.send(m, yield) {
 				return false

@@ -12,6 +12,7 @@ type Kind struct {
 	Unit     string   // of the values; empty for true and false
 	About    string   // what it measures
 	Settings []string // keys of a [Sensor] that this kind has, beside kind, metric and every
+	Chips    []string // that it may be made with, see [Sensor]
 
 	decimals int    // digits after the point in payloads
 	defaults Sensor // for keys that a scenario leaves out
@@ -23,9 +24,9 @@ type Kind struct {
 func Kinds() []Kind {
 	analog := []string{"base", "noise", "cycle", "drift", "low", "high", "spikes", "stuck"}
 	switched := []string{"active", "cycle", "stuck"}
-	return []Kind{
+	all := []Kind{
 		{
-			Name: "temperature", Metric: "temperature", Unit: "Cel", Settings: append([]string{"chip"}, analog...), decimals: 2,
+			Name: "temperature", Metric: "temperature", Unit: "Cel", Settings: analog, decimals: 2,
 			About:    "air, liquid or surface; warmest at 15:00 UTC with a positive cycle",
 			defaults: Sensor{Every: 5 * time.Second, Base: 21, Noise: 0.15, Cycle: 3, Low: -40, High: 125},
 			value:    (*probe).analog,
@@ -34,6 +35,36 @@ func Kinds() []Kind {
 			Name: "humidity", Metric: "humidity", Unit: "%RH", Settings: analog, decimals: 1,
 			About:    "relative humidity; lowest at 15:00 UTC with a negative cycle",
 			defaults: Sensor{Every: 10 * time.Second, Base: 45, Noise: 0.6, Cycle: -8, High: 100},
+			value:    (*probe).analog,
+		},
+		{
+			Name: "pressure", Metric: "pressure", Unit: "Pa", Settings: analog,
+			About:    "of the air",
+			defaults: Sensor{Every: 10 * time.Second, Base: 101_300, Noise: 8, Cycle: -60, Low: 30_000, High: 110_000},
+			value:    (*probe).analog,
+		},
+		{
+			Name: "co2", Metric: "co2", Unit: "ppm", Settings: analog,
+			About:    "carbon dioxide in the air; most at 15:00 UTC with a positive cycle",
+			defaults: Sensor{Every: 10 * time.Second, Base: 700, Noise: 12, Cycle: 250, Low: 400, High: 5000},
+			value:    (*probe).analog,
+		},
+		{
+			Name: "illuminance", Metric: "illuminance", Unit: "lx", Settings: analog, decimals: 1,
+			About:    "light; brightest at 15:00 UTC with a positive cycle",
+			defaults: Sensor{Every: 10 * time.Second, Base: 300, Noise: 6, Cycle: 250, High: 50_000},
+			value:    (*probe).analog,
+		},
+		{
+			Name: "voltage", Metric: "voltage", Unit: "V", Settings: analog, decimals: 3,
+			About:    "of a battery or a supply",
+			defaults: Sensor{Every: 10 * time.Second, Base: 12.6, Noise: 0.02, Cycle: 0.2, High: 26},
+			value:    (*probe).analog,
+		},
+		{
+			Name: "current", Metric: "current", Unit: "A", Settings: analog, decimals: 3,
+			About:    "into a load",
+			defaults: Sensor{Every: 5 * time.Second, Base: 1.2, Noise: 0.05, Cycle: 0.4, High: 40},
 			value:    (*probe).analog,
 		},
 		{
@@ -67,6 +98,13 @@ func Kinds() []Kind {
 			value:    (*probe).level,
 		},
 	}
+	for i := range all {
+		k := &all[i]
+		if k.Chips = chipsFor(k.Name); len(k.Chips) > 0 {
+			k.Settings = append([]string{"chip", "fault"}, k.Settings...)
+		}
+	}
+	return all
 }
 
 func kindNamed(name string) (Kind, bool) {
@@ -83,29 +121,50 @@ func kindNamed(name string) (Kind, bool) {
 type probe struct {
 	Sensor
 	start time.Time // when the scenario begins
+	chip  *chip     // nil if it has none
+	bus   []*probe  // those of the board that have one, itself too
 
-	phase                                          time.Duration // of its readings within Every
-	noise, spikes, stuck, actives, tank, load, job random
+	phase                                                  time.Duration // of its readings within Every
+	noise, spikes, stuck, faults, actives, tank, load, job random
 }
 
 func newProbe(seed uint64, start time.Time, board string, s Sensor) *probe {
 	of := func(what string) random { return randomOf(seed, board, s.Metric, what) }
 	return &probe{
-		Sensor: s, start: start,
+		Sensor: s, start: start, chip: chipNamed(s.Chip),
 		phase: of("phase").moment(0, s.Every),
-		noise: of("noise"), spikes: of("spikes"), stuck: of("stuck"),
+		noise: of("noise"), spikes: of("spikes"), stuck: of("stuck"), faults: of("fault"),
 		actives: of("active"), tank: of("tank"), load: of("load"), job: of("reset"),
 	}
 }
 
 // read returns what the sensor shows at t, if its reading before was at last.
-// Spikes and stuck values included; true is 1.
-func (p *probe) read(last, t time.Duration) float64 {
-	v := p.sense(last, t)
-	if c := chipNamed(p.Chip); c != nil {
-		return c.read(v)
+// Spikes and stuck values included; true is 1. If a fault keeps the board from
+// reading it, ok is false, and until tells when that ends.
+func (p *probe) read(last, t time.Duration) (v float64, until time.Duration, ok bool) {
+	for _, other := range p.bus {
+		if until, is := other.fault(t); is == stuckBus {
+			return 0, until, false
+		}
 	}
-	return v
+	v = p.sense(last, t)
+	if p.chip == nil {
+		return v, 0, true
+	}
+	until, is := p.fault(t)
+	v, ok = p.chip.sense(p.kind.Name, v, p.start.Add(t), is)
+	return v, until, ok
+}
+
+// fault returns what is wrong with the chip at t, "" for nothing, and until when.
+func (p *probe) fault(t time.Duration) (until time.Duration, is string) {
+	if p.Fault == nil {
+		return 0, ""
+	}
+	if since, ok := p.Fault.at(p.faults, t); ok {
+		return since + p.Fault.For, p.Fault.Is
+	}
+	return 0, ""
 }
 
 func (p *probe) sense(last, t time.Duration) float64 {

@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"net"
 	"net/http/httptest"
 	"strings"
@@ -34,6 +36,14 @@ func listen(t *testing.T, b *fakeBroker, config *tls.Config) (address string) {
 	return address
 }
 
+// onWrite is called with each line of a log.
+type onWrite func()
+
+func (f onWrite) Write(p []byte) (int, error) {
+	f()
+	return len(p), nil
+}
+
 // The only tests on real sockets and in real time: 12 s of boards in 0.3 s.
 func TestItSpeaksTCPAndTLS(t *testing.T) {
 	authority := httptest.NewTLSServer(nil) // for its certificate
@@ -53,10 +63,16 @@ func TestItSpeaksTCPAndTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newFakeBroker(t)
-			stats, err := Run(t.Context(), Options{
+			o := Options{
 				Broker: c.scheme + "://" + listen(t, b, c.server), TLS: c.client,
 				Scenario: scenario(t, oneBoard), For: 12 * time.Second, Speed: 40, Drain: 50 * time.Millisecond,
-			})
+			}
+			ctx, end := context.WithCancel(t.Context())
+			defer end()
+			if c.refused != "" { // until there is trouble, however long that takes
+				o.For, o.Log = 0, slog.New(slog.NewTextHandler(onWrite(end), nil))
+			}
+			stats, err := Run(ctx, o)
 			if c.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), c.refused) {
 					t.Errorf("error %v, want one of %s", err, c.refused)

@@ -137,7 +137,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 8<<10 {
-			t.Skip("too long to be quick")
+			return // would not be quick
 		}
 		s, err := Parse("f.yaml", b)
 		if err != nil {

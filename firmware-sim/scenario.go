@@ -68,7 +68,8 @@ type Sensor struct {
 	Drift float64 `yaml:"drift"` // added per hour
 	Low   float64 `yaml:"low"`   // least value that the sensor can show, or the tank has
 	High  float64 `yaml:"high"`  // greatest value
-	Chip  string  `yaml:"chip"`  // tmp102, lm75b or mcp9808: the value as this thermometer has it in its registers
+	Chip  string  `yaml:"chip"`  // the chip, of those that the kind has: the value is as the firmware reads it from its registers
+	Fault *Fault  `yaml:"fault"` // what is wrong with the chip at times
 
 	Spikes *Spikes       `yaml:"spikes"` // single readings that are far off
 	Stuck  *Window       `yaml:"stuck"`  // the value freezes

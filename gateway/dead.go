@@ -10,17 +10,16 @@ import (
 	"holdfast/rules"
 )
 
-// The reasons why an event is a dead letter: a closed list, for metrics and
-// filters. A destination gives refused and too_large.
+// The reasons why an event is a dead letter: a closed list, for filters. A
+// destination gives refused and too_large.
 const (
 	reasonUndecodable = "undecodable" // a rule could not read the payload
-	reasonSchema      = "schema"      // the payload breaks a schema that was promised
 	reasonRule        = "rule_failed" // an expression of a rule failed
 	reasonRefused     = "refused"     // the destination refused the event for good
 	reasonTooLarge    = "too_large"   // and because of its size
 )
 
-var reasons = []string{reasonUndecodable, reasonSchema, reasonRule, reasonRefused, reasonTooLarge}
+var reasons = []string{reasonUndecodable, reasonRule, reasonRefused, reasonTooLarge}
 
 // letter says why an event is a dead letter.
 type letter struct {

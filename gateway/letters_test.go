@@ -106,20 +106,6 @@ func lettersIn(t *testing.T, g *Gateway, q ops.LetterQuery) (all []ops.Letter) {
 	return all
 }
 
-func ledgerOf(t *testing.T, g *Gateway, destination, stream string) ops.DestinationStatus {
-	t.Helper()
-	for _, d := range g.Status().Destinations {
-		if d.Name == destination && d.Stream == stream {
-			if !d.Ledger.Balanced() {
-				t.Errorf("the ledger of %s in %s does not balance: %+v", destination, stream, d.Ledger)
-			}
-			return d
-		}
-	}
-	t.Fatalf("destination %s takes no stream %s", destination, stream)
-	return ops.DestinationStatus{}
-}
-
 func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	dir := t.TempDir()
 	sink, refuse := picky()
@@ -134,8 +120,8 @@ func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	}
 	wait(t, sensor.Publish("plant/1/temp", 1, false, "nonsense"))
 	wait(t, sensor.Publish("plant/1/temp", 1, false, `{"humidity":1}`))
-	eventually(t, func() bool { d := ledgerOf(t, g, "cloud", "events"); return d.Ledger.Pending == 0 }, "everything is settled")
-	eventually(t, func() bool { return g.Status().Dead.Open == 6 }, "there are six letters")
+	until(t, "everything is settled", func() bool { d := destinationStatus(t, g, "cloud", "events"); return d.Ledger.Pending == 0 })
+	until(t, "there are six letters", func() bool { return g.Status().Dead.Open == 6 })
 	for _, tt := range []struct {
 		q    ops.LetterQuery
 		want int
@@ -170,10 +156,10 @@ func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	if err != nil || r.Settled != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	eventually(t, func() bool {
-		d := ledgerOf(t, g, "cloud", "events")
+	until(t, "it is refused again", func() bool {
+		d := destinationStatus(t, g, "cloud", "events")
 		return d.Ledger.Dead == 4 && d.Retrying == 0 && g.Status().Dead.Open == 6
-	}, "it is refused again")
+	})
 	if err := g.Letters(t.Context(), ops.LetterQuery{ID: l.ID}, nil); err == nil {
 		t.Error("a settled letter is shown")
 	}
@@ -188,7 +174,7 @@ func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	if err != nil || r.Selected != 6 || r.Settled != 4 || r.Skipped != 2 || !strings.Contains(r.Why, "rule hot failed") {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if d := ledgerOf(t, g, "cloud", "events"); d.Ledger.Pending != 4 || d.Retrying != 4 || d.Ledger.Dead != 0 {
+	if d := destinationStatus(t, g, "cloud", "events"); d.Ledger.Pending != 4 || d.Retrying != 4 || d.Ledger.Dead != 0 {
 		t.Errorf("while they are tried: %+v", d)
 	}
 	stop()
@@ -197,7 +183,7 @@ func TestDeadLettersAreListedTriedAgainAndPurged(t *testing.T) {
 	sink.mu.Unlock()
 	g, stop = run(t, dir, refusing, sink)
 	defer stop()
-	eventually(t, func() bool { return ledgerOf(t, g, "cloud", "events").Ledger.Delivered == 22 }, "all are delivered")
+	until(t, "all are delivered", func() bool { return destinationStatus(t, g, "cloud", "events").Ledger.Delivered == 22 })
 	seen := map[uint64]int{}
 	for _, e := range sink.await(t, "events", 22) {
 		seen[e.Offset]++
@@ -226,7 +212,7 @@ func verified(t *testing.T, g *Gateway) ops.Verification {
 	if err := g.Verify(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { v, ok := g.Verification(); return ok && !v.Running() }, "the recount is finished")
+	until(t, "the recount is finished", func() bool { v, ok := g.Verification(); return ok && !v.Running() })
 	v, _ := g.Verification()
 	if v.Done != v.Total {
 		t.Errorf("%d of %d were recounted", v.Done, v.Total)
@@ -242,7 +228,7 @@ func TestARecountComparesLettersWithTheLedger(t *testing.T) {
 	for range 3 {
 		wait(t, sensor.Publish("x", 1, false, "bad"))
 	}
-	eventually(t, func() bool { return g.Status().Dead.Open == 3 }, "there are three letters")
+	until(t, "there are three letters", func() bool { return g.Status().Dead.Open == 3 })
 	if v := verified(t, g); v.Differences() > 0 || len(v.Streams) != 3 || v.Streams[2].Events != 3 {
 		t.Errorf("the recount found %+v", v)
 	}
@@ -259,7 +245,7 @@ func TestALetterOfADestinationThatIsGoneStaysUntilItIsBack(t *testing.T) {
 	g, stop := run(t, dir, refusing, sink)
 	defer stop()
 	wait(t, client(t, g, "sensor").Publish("x", 1, false, "bad"))
-	eventually(t, func() bool { return g.Status().Dead.Open == 1 }, "there is a letter")
+	until(t, "there is a letter", func() bool { return g.Status().Dead.Open == 1 })
 	refuse.Store(false)
 	rewrite(t, dir, "  cloud:", "  other:")
 	if err := g.Reload(t.Context()); err != nil {
@@ -268,12 +254,15 @@ func TestALetterOfADestinationThatIsGoneStaysUntilItIsBack(t *testing.T) {
 	if r, err := g.RetryLetters(t.Context(), ops.LetterQuery{}); err != nil || r.Settled != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if d := ledgerOf(t, g, "cloud", "events"); d.Retrying != 1 || d.Ledger.Pending < 1 {
+	if d := destinationStatus(t, g, "cloud", "events"); d.Retrying != 1 || d.Ledger.Pending < 1 {
 		t.Errorf("the destination that is gone has %+v", d)
 	}
 	rewrite(t, dir, "  other:", "  cloud:")
 	if err := g.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { d := ledgerOf(t, g, "cloud", "events"); return d.Retrying == 0 && d.Ledger.Delivered == 1 }, "it is delivered when the destination is back")
+	until(t, "it is delivered when the destination is back", func() bool {
+		d := destinationStatus(t, g, "cloud", "events")
+		return d.Retrying == 0 && d.Ledger.Delivered == 1
+	})
 }

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// watermark is how full, in percent, a stream may be of what a destination
+	// nearlyFull is how full, in percent, a stream may be of what a destination
 	// has not taken before that is worth a warning.
-	watermark = 80
+	nearlyFull = 80
 	// recent is how long a stream that dropped or refused counts as full.
 	recent = time.Minute
 )
@@ -53,7 +53,7 @@ func fullness(s *storage.StreamStatus, cursors map[string]storage.CursorStatus) 
 		return fmt.Sprintf("stream %s is full and makes sources wait, %d now%s", s.Name, s.Waiting, behind)
 	case time.Since(s.DroppedAt) < recent:
 		return fmt.Sprintf("stream %s is full and drops its oldest events, %d so far%s", s.Name, s.Dropped, behind)
-	case percent >= watermark:
+	case percent >= nearlyFull:
 		next := map[storage.Policy]string{
 			storage.DropOldest: "then the oldest are dropped", storage.Block: "then sources wait", storage.Reject: "then sources are refused",
 		}[s.Policy]

@@ -49,15 +49,6 @@ func fillUp(t *testing.T, g *Gateway, stream string) {
 	t.Fatalf("stream %s is never full: %+v", stream, s.Status())
 }
 
-func eventually(t *testing.T, ok func() bool, what string) {
-	t.Helper()
-	for begin := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(begin) > 20*time.Second {
-			t.Fatal("not within 20 s: " + what)
-		}
-	}
-}
-
 func reasonsOf(g *Gateway) string { return strings.Join(g.Status().Reasons, "\n") }
 
 func TestAFullStreamRefusesOnlyWhatIsForItself(t *testing.T) {
@@ -128,7 +119,7 @@ destinations: {cloud: {type: memory, from: [first, second], start: oldest}}
 			for i := range 50 {
 				wait(t, sensor.Publish("plant/1", 1, false, fmt.Sprint(i)))
 			}
-			eventually(t, func() bool { return g.log.Stream("alerts").Status().Next == before+50 }, "what the rules made has gone through both streams")
+			until(t, "what the rules made has gone through both streams", func() bool { return g.log.Stream("alerts").Status().Next == before+50 })
 			for _, s := range []string{"first", "second"} {
 				if st := g.log.Stream(s).Status(); !st.Full || st.Dropped != 0 {
 					t.Errorf("stream %s is %+v", s, st)
@@ -147,7 +138,7 @@ destinations: {cloud: {type: memory, from: [events], start: oldest}}
 `, away())
 	fillUp(t, g, "events")
 	token := client(t, g, "sensor").Publish("plant/1", 1, false, "x")
-	eventually(t, func() bool { return g.log.Stream("events").Status().Waiting >= 2 }, "the client and the device wait")
+	until(t, "the client and the device wait", func() bool { return g.log.Stream("events").Status().Waiting >= 2 })
 	if got := reasonsOf(g); !strings.Contains(got, "stream events is full and makes sources wait") {
 		t.Errorf("the reasons are %s", got)
 	}
@@ -171,7 +162,7 @@ destinations: {cloud: {type: memory, from: [events], start: oldest}}
 	g, stop := run(t, dir, text, away())
 	defer stop()
 	fillUp(t, g, "events")
-	eventually(t, func() bool { return g.log.Stream("events").Status().Waiting >= 1 }, "the device waits")
+	until(t, "the device waits", func() bool { return g.log.Stream("events").Status().Waiting >= 1 })
 	rewrite(t, dir, "interval: 20ms", "interval: 30ms")
 	done := make(chan error, 1)
 	go func() { done <- g.Reload(t.Context()) }()
@@ -194,7 +185,7 @@ destinations: {cloud: {type: memory, from: [events], start: oldest}}
 	fillUp(t, g, "events")
 	for range 3 {
 		client(t, g, "sensor").Publish("plant/1", 1, false, "x") // each takes the place of the one before
-		eventually(t, func() bool { return g.log.Stream("events").Status().Waiting == 1 }, "only the newest waits")
+		until(t, "only the newest waits", func() bool { return g.log.Stream("events").Status().Waiting == 1 })
 	}
 }
 

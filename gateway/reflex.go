@@ -51,6 +51,10 @@ func (g *Gateway) aheadOf() map[string]*rules.Engine {
 	return nil
 }
 
+// Reacts reports whether there are immediate rules, so that an edge may have to be
+// acted on within milliseconds.
+func (g *Gateway) Reacts() bool { return len(g.aheadOf()) > 0 }
+
 // see takes edges; it is for devices.Set.Observe.
 func (r *reflex) see(events []event.Event) {
 	if len(r.ahead()) == 0 {

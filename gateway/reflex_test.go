@@ -225,13 +225,15 @@ func TestNeitherAReplayNorARestartActs(t *testing.T) {
 		}
 	}
 	sink.await(t, "set", 2) // the command, replayed
-	time.Sleep(100 * time.Millisecond)
+	wait(t, client(t, g, "cloud").Publish("devices/lamp/set", 1, false, `{"value": "off", "id": "next"}`))
+	sink.await(t, "acks", 2)
 	stop()
 	if got := sink.boards.GPIO.Wire("sim:panel", "17").Driven(); !slices.Equal(got, []string{"0", "1", "0", "in", "0", "in"}) {
 		t.Errorf("the lamp was driven to %v", got)
 	}
-	if n := len(sink.await(t, "acks", 1)); n != 1 {
-		t.Errorf("%d reports of one command", n)
+	acks := sink.await(t, "acks", 2)
+	if last := string(acks[1].Payload); len(acks) != 2 || !strings.Contains(last, `"id":"next"`) {
+		t.Errorf("%d reports of two commands, the last is %s", len(acks), last)
 	}
 }
 

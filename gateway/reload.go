@@ -8,10 +8,11 @@ import (
 	"slices"
 )
 
-// Reload reads the configuration again and applies rules, streams,
-// destinations and who may do what over MQTT, without touching an MQTT client
-// that may stay. A configuration with mistakes
-// changes nothing. Cursors of destinations that are gone keep their place.
+// Reload reads the configuration again and applies rules, the limits of streams,
+// destinations, devices, and who may do what over MQTT and HTTP, without
+// touching an MQTT client that may stay; what needs a restart it logs. A
+// configuration with mistakes changes nothing. Cursors of destinations that are
+// gone keep their place.
 func (g *Gateway) Reload(context.Context) error {
 	if g.o.Load == nil {
 		return errors.New("reload: this gateway was started without a configuration file")

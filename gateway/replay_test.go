@@ -250,7 +250,7 @@ func TestDestinationsThatAreRenamedWhileBatchesAreUnderWayBookExactly(t *testing
 		}
 	}()
 	for i := 1; i <= 12; i++ {
-		time.Sleep(20 * time.Millisecond)
+		sink.await(t, "events", i*events/16) // under way
 		reload(t, g, dir, text(i))
 	}
 	for i := range 2 {

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/gateway/event"
 	"holdfast/rules"
@@ -31,20 +30,13 @@ func send(t *testing.T, g *Gateway, topic, payload string) {
 // stateOf waits until a rule's state, as JSON, contains a text.
 func stateOf(t *testing.T, g *Gateway, rule, want string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
+	until(t, "the state of "+rule+" has "+want, func() bool {
 		b, err := g.RuleState(t.Context(), rule, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(b), want) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the state of %s is %s, without %s", rule, b, want)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+		return strings.Contains(string(b), want)
+	})
 }
 
 const tableRule = `
@@ -75,19 +67,17 @@ func TestATableChangesWhileRulesRunAndASecondRunUsesTheVersionsOfThen(t *testing
 	sink.await(t, "bills", 1)
 
 	write("id,rate\na,300\n")
-	deadline := time.Now().Add(20 * time.Second)
-	for tables := map[string]string{}; tables["rates"] != versionOf(t, file); time.Sleep(10 * time.Millisecond) {
+	until(t, "the new version is taken up", func() (taken bool) {
 		p, err := g.processorOf("bill")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.asks.put(t.Context(), func() error { tables = p.engine.Tables(); return nil }); err != nil {
+		ask := func() error { taken = p.engine.Tables()["rates"] == versionOf(t, file); return nil }
+		if err := p.asks.put(t.Context(), ask); err != nil {
 			t.Fatal(err)
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("the new version is not taken up")
-		}
-	}
+		return taken
+	})
 	send(t, g, "meter/a", `{"kwh":1}`)
 	if got, want := payloadsOf(sink.await(t, "bills", 2)), "bill {\"sum\":20}\nbill {\"sum\":320}"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -50,7 +50,7 @@ func TestSixtyFourSensorsBesideAStuckBusCostLittle(t *testing.T) {
 	g, stop := run(t, t.TempDir(), yaml.String()+"destinations: {d: {type: memory, from: [events], batch: {linger: 100ms}}}\n", sink)
 	defer stop()
 	defer close(stuck)
-	time.Sleep(time.Second) // the start
+	sink.await(t, "events", 48*6) // the start: a status and some readings of each
 
 	cost, late := 100.0, time.Hour
 	for round := 0; round < 3 && (cost > bar || late > interval); round++ {

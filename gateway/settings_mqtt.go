@@ -48,6 +48,7 @@ type mqttSettings struct {
 	MaxTopicBytes  int               `config:"max_topic_bytes,min=16,max=65535"`
 	MaxTopicLevels int               `config:"max_topic_levels,min=1,max=128"`
 	MaxSubs        int               `config:"max_subscriptions,min=1,max=100000"`
+	MaxRetained    config.Size       `config:"max_retained,min=64KiB"`
 	Sessions       sessionSettings   `config:"sessions"`
 }
 
@@ -61,7 +62,7 @@ type sessionSettings struct {
 func defaultMQTT() mqttSettings {
 	return mqttSettings{
 		MaxPacket: 256 << 10, MaxClients: 10_000, ReceiveMaximum: 1024,
-		ConnectTimeout: config.Duration(10 * time.Second), MaxTopicBytes: 4096, MaxTopicLevels: 128, MaxSubs: 1000,
+		ConnectTimeout: config.Duration(10 * time.Second), MaxTopicBytes: 4096, MaxTopicLevels: 128, MaxSubs: 1000, MaxRetained: 64 << 20,
 		Sessions: sessionSettings{Max: 64 << 20, Expiry: config.Duration(7 * 24 * time.Hour)},
 	}
 }
@@ -101,7 +102,7 @@ func (l *loader) mqtt(s mqttSettings) {
 		MaxPacket: int(s.MaxPacket), MaxClients: s.MaxClients, ReceiveMaximum: s.ReceiveMaximum,
 		Limits: broker.Limits{
 			ConnectTimeout: time.Duration(s.ConnectTimeout), TopicBytes: s.MaxTopicBytes,
-			TopicLevels: s.MaxTopicLevels, Subscriptions: s.MaxSubs,
+			TopicLevels: s.MaxTopicLevels, Subscriptions: s.MaxSubs, Retained: int64(s.MaxRetained),
 		},
 		Sessions: broker.Sessions{Max: int64(s.Sessions.Max), MaxAge: time.Duration(s.Sessions.MaxAge), Expiry: time.Duration(s.Sessions.Expiry)},
 	}
@@ -216,7 +217,7 @@ func (l *loader) acl(items []*config.Section) {
 			l.errs.Add(err)
 			continue
 		}
-		rule := broker.Rule{Users: set.Users, Topics: set.Topics, Deny: item.Has("deny")}
+		rule := broker.Rule{Users: set.Users, Topics: set.Topics, Deny: item.Has("deny"), At: item.Pos().String()}
 		key, actions := "allow", set.Allow
 		if rule.Deny {
 			key, actions = "deny", set.Deny

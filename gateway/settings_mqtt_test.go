@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -111,20 +112,22 @@ func TestACertificateMayStandForAPassword(t *testing.T) {
 }
 
 func TestAnACLIsReadAsItIsWritten(t *testing.T) {
-	c, err := loadText(t, `
+	file := filepath.Join(writeConfig(t, map[string]string{"c.yaml": `
 mqtt:
   acl:
     - {users: ['*'], allow: publish, topics: 'plant/%u/#'}
     - {users: [panel, ''], allow: [subscribe], topics: ['#']}
     - {users: ['*'], deny: [publish, subscribe], topics: [plant/secret/#, x]}
-`)
+`}), "c.yaml")
+	at := func(line int) string { return fmt.Sprintf("%s:%d:7", file, line) }
+	c, err := Load([]string{file}, fakeParts())
 	if err != nil {
 		t.Fatal(err)
 	}
 	want, err := broker.NewACL([]broker.Rule{
-		{Users: []string{"*"}, Publish: true, Topics: []string{"plant/%u/#"}},
-		{Users: []string{"panel", ""}, Subscribe: true, Topics: []string{"#"}},
-		{Users: []string{"*"}, Deny: true, Publish: true, Subscribe: true, Topics: []string{"plant/secret/#", "x"}},
+		{Users: []string{"*"}, Publish: true, Topics: []string{"plant/%u/#"}, At: at(4)},
+		{Users: []string{"panel", ""}, Subscribe: true, Topics: []string{"#"}, At: at(5)},
+		{Users: []string{"*"}, Deny: true, Publish: true, Subscribe: true, Topics: []string{"plant/secret/#", "x"}, At: at(6)},
 	})
 	if err != nil {
 		t.Fatal(err)

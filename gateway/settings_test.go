@@ -19,7 +19,7 @@ import (
 	"holdfast/gateway/forward"
 )
 
-var updateGolden = flag.Bool("update-settings", false, "write the golden files of the settings")
+var update = flag.Bool("update", false, "write the golden files anew")
 
 // fakeParts have kinds whose settings are like those of the real ones.
 func fakeParts() Parts {
@@ -95,7 +95,7 @@ func TestAnEmptyFileMeansTheDefaults(t *testing.T) {
 		},
 		MQTT: MQTTConfig{
 			Listen: []broker.Listener{{Address: "127.0.0.1:1883"}}, MaxPacket: 256 << 10, MaxClients: 10000, ReceiveMaximum: 1024,
-			Limits:   broker.Limits{ConnectTimeout: 10 * time.Second, TopicBytes: 4096, TopicLevels: 128, Subscriptions: 1000},
+			Limits:   broker.Limits{ConnectTimeout: 10 * time.Second, TopicBytes: 4096, TopicLevels: 128, Subscriptions: 1000, Retained: 64 << 20},
 			Sessions: broker.Sessions{Max: 64 << 20, Expiry: 7 * 24 * time.Hour},
 		},
 		HTTP:            HTTPConfig{Listen: "127.0.0.1:8480"},
@@ -323,7 +323,7 @@ func TestCheckShowsEveryMistake(t *testing.T) {
 				t.Fatalf("got %v, want config.Errors", err)
 			}
 			golden, got := strings.TrimSuffix(path, ".bad.yaml")+".golden", err.Error()+"\n"
-			if *updateGolden {
+			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}

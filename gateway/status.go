@@ -35,19 +35,22 @@ func (g *Gateway) Status() ops.Status {
 	for _, s := range g.log.Streams() {
 		in := s.Status()
 		next[in.Name] = in.Next
-		st.Streams = append(st.Streams, ops.StreamStatus{
-			Name: in.Name, First: in.First, Next: in.Next, Bytes: int64(in.Bytes), Max: in.Max, Keep: ops.Seconds(in.Keep),
+		stream := ops.StreamStatus{
+			Name: in.Name, First: in.First, Next: in.Next, Bytes: int64(in.Bytes), Max: in.Max,
 			MaxEvents: in.MaxEvents, WhenFull: policyName(in.Policy),
 			Appended: in.Next - 1 - in.Gap, Removed: in.First - 1 - min(in.Gap, in.First-1), Dropped: in.Dropped, Expired: in.Expired, Damaged: in.Damaged,
 			Full: in.Full, Refused: in.Refused, Waiting: in.Waiting,
-		})
+		}
 		if reason := fullness(&in, s.Cursors()); reason != "" {
 			st.Degrade(reason)
 		}
 		if in.Name == streamDead {
 			l := in.Letters
 			st.Dead = ops.DeadStatus{Open: l.Open, Retried: l.Retried, Purged: l.Purged, Lost: l.Lost}
+		} else {
+			stream.Keep = new(ops.Seconds(in.Keep))
 		}
+		st.Streams = append(st.Streams, stream)
 	}
 	st.Replays = slices.DeleteFunc(g.Replays(), func(r ops.ReplayStatus) bool { return r.State == ops.ReplayDone })
 	g.mu.Lock()
@@ -138,7 +141,13 @@ func (g *Gateway) mqttStatus(st *ops.Status) {
 	st.MQTT = ops.MQTTStatus{
 		Listen: []string{}, Clients: int(s.Clients), Received: s.Received, Sent: s.Delivered,
 		Reasons: s.Violations, Refused: s.Refused, Sessions: s.Sessions, Absent: s.Absent,
-		Waiting: s.Waiting, Dropped: s.Dropped, Expired: s.Expired, Retained: s.Retained,
+		Waiting: s.Waiting, Dropped: s.Dropped, Expired: s.Expired, Retained: s.Retained, NotRetained: s.NotRetained,
+	}
+	for _, s := range g.broker.Sessions(20) {
+		st.MQTT.Ledgers = append(st.MQTT.Ledgers, ops.SessionStatus{
+			Client: s.Client, User: s.User, Connected: s.Connected, Away: ops.Seconds(s.Away), Waiting: s.Waiting, Bytes: s.Bytes,
+			Sent: s.Sent, Delivered: s.Delivered, Dropped: s.Dropped, Expired: s.Expired,
+		})
 	}
 	for _, n := range s.Violations {
 		st.MQTT.Violations += n

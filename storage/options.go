@@ -62,7 +62,7 @@ type StreamOptions struct {
 	// MaxAge drops events that are older, delivered or not; 0 means never.
 	MaxAge time.Duration
 	// Keep is how long events that every destination has passed stay for
-	// replay and backtests, within a quarter of Max.
+	// replay, within a quarter of Max.
 	Keep time.Duration
 	// WhenFull says what becomes of new events while Max is reached.
 	WhenFull Policy

@@ -243,9 +243,7 @@ func TestWhatAnEarlierUserOfTheCursorCommitsLateIsNotBookedTwice(t *testing.T) {
 	go func() {
 		late <- c.Commit(t.Context(), 1, 2, Outcome{Dead: numbered(0, 1), Stream: l.Stream("dead")})
 	}()
-	for l.queue.waiting() == 0 {
-		time.Sleep(time.Millisecond) // until the letter is in the queue
-	}
+	eventually(t, func() bool { return l.queue.waiting() > 0 }, "the letter is in the queue")
 	c = l.Stream("events").Cursor("cloud", StartOldest) // by a reload
 	close(gate)
 	if err := <-late; err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -192,9 +191,7 @@ func printBench(w io.Writer, output outputFlag, figures any, text func(io.Writer
 		text(w)
 		return nil
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(figures)
+	return writeJSON(w, figures)
 }
 
 // brokerError gives an error of reaching the broker its exit code.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+	"periph.io/x/conn/v3/spi"
 
 	"holdfast/devices"
 	"holdfast/devices/ads1115"
@@ -93,6 +94,7 @@ func parts() gateway.Parts {
 		},
 		Buses: bus.Buses{
 			Simulated:        simulated.Open,
+			SimulatedSPI:     func(board string, sel uint16) spi.PortCloser { return simulated.SPI(board).Port(sel) },
 			SimulatedOneWire: func(board string) devices.OneWire { return simulated.OneWire(board) },
 			SimulatedLines:   &simulated.GPIO,
 		},

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -56,6 +58,29 @@ func (g *gatewayFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&g.socket, "socket", "",
 		"control socket of the gateway, `PATH` (default: where the configuration and the environment say)")
 	_ = cmd.MarkFlagFilename("socket", "sock")
+}
+
+// listCommand is the command "list" about something of the running gateway.
+func listCommand(short string, list func(ctx context.Context, client *ops.Client, w io.Writer, output outputFlag) error) *cobra.Command {
+	var (
+		gateway gatewayFlags
+		output  outputFlag
+	)
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: short,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := gateway.client()
+			if err != nil {
+				return err
+			}
+			return list(cmd.Context(), client, cmd.OutOrStdout(), output)
+		},
+	}
+	gateway.register(cmd)
+	output.register(cmd)
+	return cmd
 }
 
 // client returns a client for the gateway. A configuration with mistakes does

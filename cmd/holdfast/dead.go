@@ -50,7 +50,7 @@ func (l *letterFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&l.query.Stream, "stream", "", "only of events of the stream `NAME`")
 	fl.StringVar(&l.query.Destination, "destination", "", "only those that the destination `NAME` refused")
 	fl.StringVar(&l.query.Rule, "rule", "", "only those that the rule `NAME` failed on")
-	fl.StringVar(&l.query.Reason, "reason", "", "only with this `REASON`: refused, too_large, rule_failed, undecodable, schema")
+	fl.StringVar(&l.query.Reason, "reason", "", "only with this `REASON`: refused, too_large, rule_failed, undecodable")
 	fl.StringVar(&l.query.Topic, "topic", "", "only of events whose topic matches `FILTER`")
 	fl.StringVar(&l.since, "since", "", "only last tried since `WHEN`: 2h for two hours ago, or 2025-03-01T12:00:00Z")
 	fl.StringVar(&l.until, "until", "", "only last tried before `WHEN`")
@@ -179,10 +179,7 @@ func deadShowCommand() *cobra.Command {
 			out := cmd.OutOrStdout()
 			return client.Letters(cmd.Context(), ops.LetterQuery{ID: id}, func(l ops.Letter) error {
 				if output == outputJSON {
-					enc := json.NewEncoder(out)
-					enc.SetEscapeHTML(false)
-					enc.SetIndent("", "  ")
-					return enc.Encode(l)
+					return writeJSON(out, l)
 				}
 				return showLetter(out, l)
 			})

@@ -62,7 +62,7 @@ func (d *demonstration) run(cmd *cobra.Command) error {
 		return err
 	}
 	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "holdfast demo: %d simulated boards and a sensor on a bus -> gateway -> a cloud that is away from %s to %s\n",
+	fmt.Fprintf(out, "holdfast demo: %d simulated boards and two sensors on buses -> gateway -> a cloud that is away from %s to %s\n",
 		demo.Boards, short(d.length/3), short(d.length*2/3))
 	fmt.Fprintf(out, "watch it from another terminal: holdfast status --watch --config %s\n\n", filepath.Join(dir, demo.ConfigName))
 

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
-	"text/tabwriter"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -28,30 +28,16 @@ counted as dropped.`,
 }
 
 func destinationListCommand() *cobra.Command {
-	var (
-		gateway gatewayFlags
-		output  outputFlag
-	)
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List all destinations, also removed ones, and how much waits for them",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := gateway.client()
-			if err != nil {
-				return err
-			}
-			st, err := client.Status(cmd.Context())
+	return listCommand("List all destinations, also removed ones, and how much waits for them",
+		func(ctx context.Context, client *ops.Client, w io.Writer, output outputFlag) error {
+			st, err := client.Status(ctx)
 			if err != nil {
 				return err
 			}
 			if output == outputJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(st.Destinations)
+				return writeJSON(w, st.Destinations)
 			}
-			t := table{tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)}
-			t.row("DESTINATION", "KIND", "STREAM", "STATE", "WAITING", "DELIVERED", "DROPPED", "DEAD")
+			t := newTable(w, "DESTINATION", "KIND", "STREAM", "STATE", "WAITING", "DELIVERED", "DROPPED", "DEAD")
 			for _, d := range st.Destinations {
 				kind, state := d.Kind, string(d.State)
 				if d.Kind == ops.KindRemoved {
@@ -60,11 +46,7 @@ func destinationListCommand() *cobra.Command {
 				t.row(d.Name, kind, d.Stream, state, count(d.Lag), count(d.Ledger.Delivered), count(d.Ledger.Dropped), count(d.Ledger.Dead))
 			}
 			return t.Flush()
-		},
-	}
-	gateway.register(cmd)
-	output.register(cmd)
-	return cmd
+		})
 }
 
 func destinationForgetCommand() *cobra.Command {

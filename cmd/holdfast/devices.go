@@ -29,32 +29,17 @@ func devicesCommand() *cobra.Command {
 }
 
 func devicesListCommand() *cobra.Command {
-	var (
-		gateway gatewayFlags
-		output  outputFlag
-	)
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "Show how each device does, with its last error",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := gateway.client()
-			if err != nil {
-				return err
-			}
-			all, err := client.Devices(cmd.Context())
+	return listCommand("Show how each device does, with its last error",
+		func(ctx context.Context, client *ops.Client, w io.Writer, output outputFlag) error {
+			all, err := client.Devices(ctx)
 			if err != nil {
 				return err
 			}
 			if output == outputJSON {
-				return writeJSONLine(cmd.OutOrStdout(), all)
+				return writeLine(w, all)
 			}
-			return listDevices(cmd.OutOrStdout(), all, time.Now())
-		},
-	}
-	gateway.register(cmd)
-	output.register(cmd)
-	return cmd
+			return listDevices(w, all, time.Now())
+		})
 }
 
 func listDevices(out io.Writer, all []ops.DeviceStatus, now time.Time) error {
@@ -101,7 +86,8 @@ func devicesScanCommand() *cobra.Command {
 		Short: "Look for devices at the buses of the gateway's machine",
 		Long: `Look for devices at the buses of the gateway's machine: at each I2C address one
 byte is read, except where a device is configured. Names the drivers that
-could be right for an address, and who has each GPIO line.`,
+could be right for an address, the selects of SPI buses, and who has each GPIO
+line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := gateway.client()
@@ -115,7 +101,7 @@ could be right for an address, and who has each GPIO line.`,
 				return err
 			}
 			if output == outputJSON {
-				return writeJSONLine(cmd.OutOrStdout(), all)
+				return writeLine(cmd.OutOrStdout(), all)
 			}
 			return listFound(cmd.OutOrStdout(), all)
 		},
@@ -142,7 +128,7 @@ func listFound(out io.Writer, all []ops.DeviceFound) error {
 		if f.Label != "" {
 			bus += " (" + f.Label + ")"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", bus, f.At, orDash(f.Name), orDash(f.Device), orDash(strings.Join(f.Drivers, ", ")))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", bus, orDash(f.At), orDash(f.Name), orDash(f.Device), orDash(strings.Join(f.Drivers, ", ")))
 	}
 	return w.Flush()
 }
@@ -178,7 +164,7 @@ until interrupted.`,
 			}
 			out := cmd.OutOrStdout()
 			if output == outputJSON && !watch {
-				return writeJSONLine(out, d.Readings)
+				return writeLine(out, d.Readings)
 			}
 			if output == outputText {
 				if err := printReadings(out, d); err != nil {
@@ -326,13 +312,4 @@ func devicesDriversCommand() *cobra.Command {
 			return usagef("there is no driver %s; holdfast devices drivers lists them", quote(args[0]))
 		},
 	}
-}
-
-func writeJSONLine(out io.Writer, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "%s\n", b)
-	return err
 }

@@ -123,6 +123,14 @@ func writeLine(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
+// writeJSON writes v as JSON that people can read.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
 // firstLine returns the first line of some output.
 func firstLine(b []byte) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")

@@ -43,7 +43,16 @@ func TestMemoryLimitIsTheSmallestThatBinds(t *testing.T) {
 			"proc/self/cgroup":                           "4:memory:/\n",
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
 		}, none},
+		{"no cgroups, memory of the machine", map[string]string{
+			"proc/meminfo": "MemTotal:         947732 kB\nMemFree:          100 kB\n",
+		}, 947732 << 10},
+		{"a limit above the memory of the machine", map[string]string{
+			"proc/meminfo":             "MemTotal:         1024 kB\n",
+			"proc/self/cgroup":         "0::/\n",
+			"sys/fs/cgroup/memory.max": "2097152\n",
+		}, 1 << 20},
 		{"nonsense", map[string]string{
+			"proc/meminfo":             "MemTotal: none\n",
 			"proc/self/cgroup":         "what\n0:\n:::::\n0::../../..\n",
 			"sys/fs/cgroup/memory.max": "-5\n",
 		}, none},
@@ -53,7 +62,7 @@ func TestMemoryLimitIsTheSmallestThatBinds(t *testing.T) {
 			for name, text := range tt.files {
 				root[name] = &fstest.MapFile{Data: []byte(text)}
 			}
-			got, ok := cgroupMemory(root)
+			got, ok := memory(root)
 			if !ok {
 				got = none
 			}

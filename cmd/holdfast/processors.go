@@ -24,29 +24,32 @@ const (
 // fitProcessors runs the process on one processor while all it has to do is to
 // acknowledge a lone publisher, and on all of them otherwise, until over is
 // closed. GOMAXPROCS wins where it is set.
+//
+// While there are immediate rules it runs on two at least, even if the machine has
+// only one: else an edge that comes while a commit is under way waits until that
+// has had its 10 ms, which is how long the Go scheduler lets one goroutine run. With
+// two it is the kernel that decides, and who was woken goes first.
 func fitProcessors(g *gateway.Gateway, over <-chan struct{}) {
-	if os.Getenv("GOMAXPROCS") != "" || runtime.GOMAXPROCS(0) == 1 {
+	if os.Getenv("GOMAXPROCS") != "" {
 		return
 	}
 	tick := time.NewTicker(fitEvery)
 	defer tick.Stop()
-	var f fit
-	defer func() {
-		if f.one {
-			runtime.SetDefaultGOMAXPROCS()
-		}
-	}()
+	f := fit{all: runtime.GOMAXPROCS(0)}
+	defer runtime.SetDefaultGOMAXPROCS()
 	f.step(time.Now(), g.Commits().Direct, processTime())
+	was := f.all
 	for {
+		if n := f.processors(g.Reacts()); n != was {
+			if was = n; n == f.all {
+				runtime.SetDefaultGOMAXPROCS()
+			} else {
+				runtime.GOMAXPROCS(n)
+			}
+		}
 		select {
 		case now := <-tick.C:
-			was := f.one
-			switch f.step(now, g.Commits().Direct, processTime()); {
-			case f.one && !was:
-				runtime.GOMAXPROCS(1)
-			case was && !f.one:
-				runtime.SetDefaultGOMAXPROCS()
-			}
+			f.step(now, g.Commits().Direct, processTime())
 		case <-over:
 			return
 		}
@@ -55,6 +58,7 @@ func fitProcessors(g *gateway.Gateway, over <-chan struct{}) {
 
 // fit decides on how many processors to run.
 type fit struct {
+	all    int // that the process may use
 	one    bool
 	at     time.Time
 	lone   uint64        // commits for a lone publisher
@@ -75,6 +79,18 @@ func (f *fit) step(now time.Time, lone uint64, cpu time.Duration) {
 		f.barred = now.Add(fitHoldback)
 	}
 	f.one = rate >= fitLone && load <= fitBusy && now.After(f.barred)
+}
+
+// processors returns on how many the process is to run. reacts says whether there
+// are immediate rules.
+func (f *fit) processors(reacts bool) int {
+	switch {
+	case reacts:
+		return max(f.all, 2)
+	case f.one:
+		return 1
+	}
+	return f.all
 }
 
 // processTime is the processor time that this process has used.

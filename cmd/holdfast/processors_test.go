@@ -36,3 +36,19 @@ func TestOneProcessorIsUsedOnlyWhileALonePublisherIsAllThereIsToDo(t *testing.T)
 		})
 	}
 }
+
+func TestImmediateRulesHaveTwoProcessorsEvenWhereThereIsOne(t *testing.T) {
+	for _, c := range []struct {
+		all         int
+		one, reacts bool
+		want        int
+	}{
+		{1, false, false, 1}, {1, true, false, 1}, {1, false, true, 2}, {1, true, true, 2},
+		{4, false, false, 4}, {4, true, false, 1}, {4, false, true, 4}, {4, true, true, 4},
+	} {
+		f := fit{all: c.all, one: c.one}
+		if got := f.processors(c.reacts); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,43 +118,25 @@ func parsePlace(text string, now time.Time) (at time.Time, offset uint64, err er
 }
 
 func replayListCommand() *cobra.Command {
-	var (
-		gateway gatewayFlags
-		output  outputFlag
-	)
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List replays: those under way, and the last ones that are over",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := gateway.client()
+	return listCommand("List replays: those under way, and the last ones that are over",
+		func(ctx context.Context, client *ops.Client, w io.Writer, output outputFlag) error {
+			all, err := client.Replays(ctx)
 			if err != nil {
 				return err
 			}
-			all, err := client.Replays(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return printReplays(cmd.OutOrStdout(), output, all)
-		},
-	}
-	gateway.register(cmd)
-	output.register(cmd)
-	return cmd
+			return printReplays(w, output, all)
+		})
 }
 
 func printReplays(w io.Writer, output outputFlag, all []ops.ReplayStatus) error {
 	if output == outputJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(all)
+		return writeJSON(w, all)
 	}
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(w, "no replays")
 		return err
 	}
-	t := table{tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
-	t.row("REPLAY", "STATE", "STREAM", "DESTINATION", "TOPICS", "RATE", "SENT", "FILTERED", "REFUSED", "MISSED", "DAMAGED", "PENDING")
+	t := newTable(w, "REPLAY", "STATE", "STREAM", "DESTINATION", "TOPICS", "RATE", "SENT", "FILTERED", "REFUSED", "MISSED", "DAMAGED", "PENDING")
 	for _, r := range all {
 		topics, rate := "#", "-"
 		if len(r.Topics) > 0 {

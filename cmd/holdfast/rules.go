@@ -1,11 +1,13 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
-	"text/tabwriter"
+	"io"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/gateway/ops"
 )
 
 func rulesCommand() *cobra.Command {
@@ -24,41 +26,25 @@ budget.`,
 }
 
 func rulesListCommand() *cobra.Command {
-	var gateway gatewayFlags
-	var output outputFlag
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the rules and what they have done",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := gateway.client()
+	return listCommand("List the rules and what they have done",
+		func(ctx context.Context, client *ops.Client, w io.Writer, output outputFlag) error {
+			st, err := client.Status(ctx)
 			if err != nil {
 				return err
 			}
-			st, err := client.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			out := cmd.OutOrStdout()
 			if output == outputJSON {
-				return json.NewEncoder(out).Encode(st.Rules)
+				return writeLine(w, st.Rules)
 			}
-			t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(t, "RULE\tSTATE\tSTREAM\tMATCHED\tPASSED\tFAILED\tLATE\tEMITTED")
+			t := newTable(w, "RULE", "STATE", "STREAM", "MATCHED", "PASSED", "FAILED", "LATE", "EMITTED")
 			for _, r := range st.Rules {
 				state := "enabled"
 				if r.Disabled {
 					state = "disabled"
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, state, r.Stream,
-					count(r.Matched), count(r.Passed), count(r.Failed), count(r.Late), count(r.Emitted))
+				t.row(r.Name, state, r.Stream, count(r.Matched), count(r.Passed), count(r.Failed), count(r.Late), count(r.Emitted))
 			}
 			return t.Flush()
-		},
-	}
-	gateway.register(cmd)
-	output.register(cmd)
-	return cmd
+		})
 }
 
 func rulesSetCommand(enable bool) *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -48,6 +49,9 @@ func TestCommandLine(t *testing.T) {
 			for _, name := range []string{"RUNTIME_DIRECTORY", "HOLDFAST_CONFIG", "HOLDFAST_LOG", "HOLDFAST_PASSWORD"} {
 				e.Setenv(name, "")
 			}
+			// A command that is watched by the race detector sleeps for a second
+			// before it ends, unless told otherwise.
+			e.Setenv("GORACE", "atexit_sleep_ms=10")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -106,33 +110,35 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: until COMMAND ARG...")
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := ts.Exec(args[0], args[1:]...)
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%s: still failing: %v", strings.Join(args, " "), err)
-		}
-		time.Sleep(20 * time.Millisecond) // the process has no event to wait for
-	}
+	poll(ts, strings.Join(args, " "), func() error { return ts.Exec(args[0], args[1:]...) })
 }
 
 func ready(ts *testscript.TestScript, _ bool, _ []string) {
 	client := ops.NewClient(ts.MkAbs("run/holdfast/" + ops.SocketName))
-	deadline := time.Now().Add(20 * time.Second)
-	for {
+	poll(ts, "the gateway does not come up", func() error {
 		st, err := client.Status(context.Background())
-		if err == nil && len(st.MQTT.Listen) > 0 {
-			ts.Setenv("MQTT", st.MQTT.Listen[0])
-			ts.Setenv("HTTP", st.HTTP)
+		if err != nil {
+			return err
+		}
+		if len(st.MQTT.Listen) == 0 {
+			return errors.New("it does not listen")
+		}
+		ts.Setenv("MQTT", st.MQTT.Listen[0])
+		ts.Setenv("HTTP", st.HTTP)
+		return nil
+	})
+}
+
+// poll tries until there is no error; another process has no event to wait for.
+func poll(ts *testscript.TestScript, what string, try func() error) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := try()
+		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("the gateway did not come up: %v", err)
+			ts.Fatalf("%s: still failing: %v", what, err)
 		}
-		time.Sleep(20 * time.Millisecond) // another process has no event to wait for
 	}
 }
 

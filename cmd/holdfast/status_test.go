@@ -29,8 +29,9 @@ func troubled() ops.Status {
 		Store: ops.StoreStatus{Path: "/var/lib/holdfast", Bytes: 900 << 20, Free: 11 << 30, Commits: 1_234_567,
 			Latency: ops.Latency{Sum: ops.Seconds(time.Hour), P50: ops.Seconds(310 * time.Microsecond), P99: ops.Seconds(2100 * time.Microsecond)}},
 		Streams: []ops.StreamStatus{
-			{Name: "events", First: 40_001, Next: 1_240_001, Bytes: 840 << 20, Max: 1 << 30, Keep: ops.Seconds(24 * time.Hour), Appended: 1_240_000, Dropped: 40_000},
-			{Name: "alerts", First: 1, Next: 1, Max: 64 << 20, Keep: ops.Seconds(7 * 24 * time.Hour)},
+			{Name: "events", First: 40_001, Next: 1_240_001, Bytes: 840 << 20, Max: 1 << 30, Keep: new(ops.Seconds(24 * time.Hour)), Appended: 1_240_000, Dropped: 40_000},
+			{Name: "alerts", First: 1, Next: 1, Max: 64 << 20, Keep: new(ops.Seconds(7 * 24 * time.Hour))},
+			{Name: "dead", First: 1, Next: 2, Bytes: 700, Max: 64 << 20, Appended: 1},
 		},
 		Destinations: []ops.DestinationStatus{
 			{Name: "cloud", Kind: "http", Stream: "events", State: ops.Retrying, Offset: 1_200_000, Lag: 40_000, LagBytes: 28 << 20, Oldest: ops.Seconds(190 * time.Second),
@@ -40,7 +41,12 @@ func troubled() ops.Status {
 			{Name: "archive", Kind: "file", Stream: "alerts", State: ops.Idle},
 		},
 		Rules: []ops.RuleStatus{{Name: "too-hot", Stream: "events", Matched: 620_000, Passed: 12, Failed: 3, Emitted: 12, Processor: ops.ProcessorStatus{Offset: 1_240_000}}},
-		MQTT:  ops.MQTTStatus{Listen: []string{"127.0.0.1:1883"}, Clients: 12, Received: 1_240_000, Sent: 77, Violations: 1, Refused: 5},
+		MQTT: ops.MQTTStatus{Listen: []string{"127.0.0.1:1883"}, Clients: 12, Received: 1_240_000, Sent: 77, Violations: 1, Refused: 5,
+			Sessions: 14, Absent: 2, Waiting: 310, Dropped: 12, Ledgers: []ops.SessionStatus{
+				{Client: "panel-2", User: "panel", Away: ops.Seconds(49 * time.Hour), Waiting: 300, Bytes: 64 << 10, Delivered: 90_000, Dropped: 1200},
+				{Client: "$share/workers/jobs/#", Waiting: 10, Bytes: 900, Dropped: 12},
+				{Client: "hmi", Connected: true, Delivered: 1500, Expired: 3},
+			}},
 	}
 }
 

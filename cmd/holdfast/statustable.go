@@ -28,6 +28,7 @@ func writeStatus(w io.Writer, s sample, before *sample, colour bool) error {
 	v.head()
 	v.streams()
 	v.destinations()
+	v.sessions()
 	v.replays()
 	v.rules()
 	_, err := v.WriteTo(w)
@@ -126,7 +127,11 @@ func (v *view) streams() {
 	}
 	t := v.table("STREAM", "EVENTS", "OFFSETS", "ON DISK", "MAX", "KEEP", "APPENDED", "DROPPED", "EXPIRED", "DAMAGED", "REFUSED")
 	for _, s := range v.Streams {
-		t.row(s.Name, count(s.Events()), offsets(s), size(s.Bytes), size(s.Max), age(s.Keep.Std()),
+		keep := "-"
+		if s.Keep != nil {
+			keep = age(s.Keep.Std())
+		}
+		t.row(s.Name, count(s.Events()), offsets(s), size(s.Bytes), size(s.Max), keep,
 			count(s.Appended)+v.rate(func(st *ops.Status) (uint64, bool) {
 				for _, was := range st.Streams {
 					if was.Name == s.Name {
@@ -146,6 +151,26 @@ func offsets(s ops.StreamStatus) string {
 		return "-"
 	}
 	return fmt.Sprintf("%d-%d", s.First, s.Next-1)
+}
+
+func (v *view) sessions() {
+	if len(v.MQTT.Ledgers) == 0 {
+		return
+	}
+	t := v.table("SESSION", "STATE", "WAITING", "DELIVERED", "DROPPED", "EXPIRED")
+	for _, s := range v.MQTT.Ledgers {
+		state, waiting := "connected", "-"
+		if !s.Connected {
+			if state = "away"; s.Away > 0 {
+				state += " " + age(s.Away.Std())
+			}
+		}
+		if s.Waiting > 0 {
+			waiting = fmt.Sprintf("%s (%s)", count(s.Waiting), size(s.Bytes))
+		}
+		t.row(s.Client, state, waiting, count(s.Delivered), count(s.Dropped), count(s.Expired))
+	}
+	t.flush()
 }
 
 func (v *view) destinations() {
@@ -237,7 +262,11 @@ type table struct{ *tabwriter.Writer }
 
 func (v *view) table(columns ...string) table {
 	fmt.Fprintln(v)
-	t := table{tabwriter.NewWriter(&v.Buffer, 0, 8, 2, ' ', 0)}
+	return newTable(v, columns...)
+}
+
+func newTable(w io.Writer, columns ...string) table {
+	t := table{tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	t.row(columns...)
 	return t
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -23,10 +22,7 @@ func verifyLedger(ctx context.Context, client *ops.Client, out, progress io.Writ
 		return err
 	}
 	if output == outputJSON {
-		enc := json.NewEncoder(out)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(v)
+		err = writeJSON(out, v)
 	} else {
 		err = writeVerification(out, v)
 	}

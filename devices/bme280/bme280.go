@@ -8,6 +8,7 @@ import (
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/physic"
+	"periph.io/x/conn/v3/spi"
 	"periph.io/x/devices/v3/bmxx80"
 
 	"holdfast/devices"
@@ -17,9 +18,10 @@ import (
 // Driver is the entry in the list of drivers.
 var Driver = devices.Driver{
 	Name: "bme280",
-	Doc:  "Measures temperature, pressure and humidity with a Bosch BME280 at an I²C bus.",
-	Sample: `bus: /dev/i2c-1       # or 1, or sim:NAME for a simulated one
-address: 0x76         # 0x77 if SDO is wired to the supply
+	Doc:  "Measures temperature, pressure and humidity with a Bosch BME280 at an I²C or SPI bus.",
+	Sample: `bus: /dev/i2c-1       # or 1; SPI: /dev/spidev0.0 or spi0.0; simulated: sim:NAME, sim:NAME/spi0
+address: 0x76         # 0x77 if SDO is wired to the supply; not for SPI
+# speed: 1MHz         # of SPI at most, for long wires; default: 10MHz
 interval: 10s
 oversampling: 1       # or 2, 4, 8, 16: less noise, more time and current
 `,
@@ -32,7 +34,7 @@ oversampling: 1       # or 2, 4, 8, 16: less noise, more time and current
 // BMP280 is the entry of the chip without humidity.
 var BMP280 = devices.Driver{
 	Name:      "bmp280",
-	Doc:       "Measures temperature and pressure with a Bosch BMP280 at an I²C bus.",
+	Doc:       "Measures temperature and pressure with a Bosch BMP280 at an I²C or SPI bus.",
 	Sample:    Driver.Sample,
 	Addresses: Driver.Addresses,
 	New: func(s *config.Section, w *devices.Wiring) (devices.Source, error) {
@@ -60,7 +62,7 @@ func (c chip) quantities() []devices.Quantity {
 
 type settings struct {
 	devices.Polling
-	devices.I2C
+	devices.Wires
 	Oversampling int `config:"oversampling,oneof=1|2|4|8|16"`
 }
 
@@ -72,7 +74,7 @@ var oversampling = map[int]bmxx80.Oversampling{
 func newSource(s *config.Section, w *devices.Wiring, c chip) (devices.Source, error) {
 	set := settings{
 		Polling:      devices.Every(10 * time.Second),
-		I2C:          devices.I2C{Address: 0x76},
+		Wires:        devices.Wires{Address: 0x76},
 		Oversampling: 1,
 	}
 	if err := s.Decode(&set); err != nil {
@@ -81,14 +83,27 @@ func newSource(s *config.Section, w *devices.Wiring, c chip) (devices.Source, er
 	if set.Address != 0x76 && set.Address != 0x77 {
 		return nil, s.Errorf("address", "a %s is at 0x76 or 0x77, not at %v", c.name, set.Address)
 	}
-	port, err := w.I2C(s, set.I2C)
+	osrs := oversampling[set.Oversampling]
+	opener, err := w.Opener(s, set.Wires,
+		func(d *i2c.Dev) (devices.Sensor, error) {
+			return open(c, osrs, d.Tx, func(opts *bmxx80.Opts) (*bmxx80.Dev, error) { return bmxx80.NewI2C(d.Bus, d.Addr, opts) })
+		},
+		func(p spi.Port) (devices.Sensor, error) {
+			at, err := p.Connect(maxSpeed, spi.Mode3, 8) // or 0; as periph does
+			if err != nil {
+				return nil, err
+			}
+			s, err := open(c, osrs, devices.InTurn(at), func(opts *bmxx80.Opts) (*bmxx80.Dev, error) { return bmxx80.NewSPI(p, opts) })
+			return overSPI{s}, err
+		})
 	if err != nil {
 		return nil, err
 	}
-	return devices.Poll(set.Polling, port.Opener(func(d *i2c.Dev) (devices.Sensor, error) {
-		return open(d, c, oversampling[set.Oversampling])
-	}), c.quantities()...), nil
+	return devices.Poll(set.Polling, opener, c.quantities()...), nil
 }
+
+// maxSpeed is that of the chip's SPI (section 6.3, page 33).
+const maxSpeed = 10 * physic.MegaHertz
 
 // Registers that periph keeps to itself (data sheet section 5.3, page 26).
 const (
@@ -96,30 +111,45 @@ const (
 	regCtrlHum = 0xf2
 )
 
+// get reads registers one after the other: the number of the first goes in w, which
+// has the highest bit for a read over SPI too (section 6.3.2, page 34).
+type get func(w, r []byte) error
+
 type sensor struct {
 	chip
 	dev  *bmxx80.Dev
-	at   *i2c.Dev
+	get  get
 	osrs bmxx80.Oversampling
 }
 
-func open(d *i2c.Dev, c chip, osrs bmxx80.Oversampling) (devices.Sensor, error) {
-	var id [1]byte
-	if err := d.Tx([]byte{regID}, id[:]); err != nil {
+func open(c chip, osrs bmxx80.Oversampling, read get, start func(*bmxx80.Opts) (*bmxx80.Dev, error)) (*sensor, error) {
+	if err := c.there(read); err != nil {
 		return nil, fmt.Errorf("find a %s: %w", c.name, err)
-	}
-	if id[0] != c.id {
-		return nil, fmt.Errorf("find a %s: the chip at %v says that it is a %s", c.name, devices.Address(d.Addr), chipName(id[0]))
 	}
 	opts := bmxx80.Opts{Temperature: osrs, Pressure: osrs}
 	if c.humidity {
 		opts.Humidity = osrs
 	}
-	dev, err := bmxx80.NewI2C(d.Bus, d.Addr, &opts)
+	dev, err := start(&opts)
 	if err != nil {
 		return nil, fmt.Errorf("set up the %s: %w", c.name, err)
 	}
-	return &sensor{c, dev, d, osrs}, nil
+	return &sensor{c, dev, read, osrs}, nil
+}
+
+// there reports whether the chip is.
+func (c chip) there(read get) error {
+	var id [1]byte
+	if err := read([]byte{regID}, id[:]); err != nil {
+		return err
+	}
+	switch id[0] {
+	case c.id:
+		return nil
+	case 0x00, 0xff:
+		return errors.New("nothing answers; is it connected?")
+	}
+	return fmt.Errorf("there is a %s", chipName(id[0]))
 }
 
 func chipName(id byte) string {
@@ -134,6 +164,17 @@ func chipName(id byte) string {
 		return "BME680 or BME688"
 	}
 	return fmt.Sprintf("chip with the number 0x%02x", id)
+}
+
+// overSPI looks for the chip before each reading: an SPI bus gives numbers even
+// without one.
+type overSPI struct{ *sensor }
+
+func (s overSPI) Read(ctx context.Context) ([]devices.Reading, error) {
+	if err := s.there(s.get); err != nil {
+		return nil, fmt.Errorf("measure with the %s: %w", s.name, err)
+	}
+	return s.sensor.Read(ctx)
 }
 
 // Read measures once.
@@ -156,14 +197,14 @@ func (s *sensor) Read(context.Context) ([]devices.Reading, error) {
 }
 
 // settled checks that the chip still has its settings. After a loss of supply
-// humidity would be skipped, and read as a number like any other; temperature
-// and pressure are asked for with each measurement.
+// humidity would be skipped, and read as a number like any other; temperature and
+// pressure are asked for with each measurement.
 func (s *sensor) settled() error {
 	if !s.humidity {
 		return nil
 	}
 	var ctrl [1]byte
-	if err := s.at.Tx([]byte{regCtrlHum}, ctrl[:]); err != nil {
+	if err := s.get([]byte{regCtrlHum}, ctrl[:]); err != nil {
 		return err
 	}
 	if ctrl[0] != byte(s.osrs) {

@@ -145,9 +145,9 @@ func TestAnotherChipAtTheAddressIsNamed(t *testing.T) {
 // otherChip answers every register with its number.
 type otherChip byte
 
-func (otherChip) Write([]byte) {}
+func (otherChip) Write(time.Time, []byte) {}
 
-func (c otherChip) Read(p []byte) {
+func (c otherChip) Read(_ time.Time, p []byte) {
 	for i := range p {
 		p[i] = byte(c)
 	}
@@ -175,9 +175,9 @@ func TestAChipThatNeverEndsAMeasurementIsGivenUp(t *testing.T) {
 // that; without it the clock of the test would stand still.
 type slowFloating struct{ sim.Floating }
 
-func (s *slowFloating) Read(p []byte) {
+func (s *slowFloating) Read(now time.Time, p []byte) {
 	time.Sleep(time.Millisecond)
-	s.Floating.Read(p)
+	s.Floating.Read(now, p)
 }
 
 func TestMistakesInTheSettingsAreShownAtTheirPlace(t *testing.T) {

@@ -1,5 +1,6 @@
 // Package bme280 drives Bosch's BME280, a sensor for temperature, pressure and
-// humidity, and the BMP280 without the last, at an I²C bus, by periph's bmxx80.
+// humidity, and the BMP280 without the last, at an I²C or SPI bus, by periph's
+// bmxx80.
 //
 //	reading      unit  range            resolution  accuracy
 //	temperature  Cel   -40 … 85         0.01        ±1 (0 … 65 °C)

@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/spi"
 	"periph.io/x/host/v3/sysfs"
 
 	"holdfast/devices"
@@ -34,6 +35,8 @@ const (
 type Buses struct {
 	// Simulated opens the bus behind sim:NAME; nil if there are none.
 	Simulated func(name string) (i2c.BusCloser, error)
+	// SimulatedSPI returns a select of the bus of sim:NAME; nil if there are none.
+	SimulatedSPI func(name string, sel uint16) spi.PortCloser
 	// SimulatedOneWire returns the 1-Wire bus of sim:NAME, SimulatedLines opens
 	// the lines of the chips sim:NAME; nil if there are none.
 	SimulatedOneWire func(name string) devices.OneWire
@@ -76,7 +79,7 @@ func (b Buses) I2C(name string) (i2c.BusCloser, error) {
 	}
 	file, err := filepath.EvalSymlinks(name)
 	if err != nil {
-		return nil, explain(name, err)
+		return nil, explain(name, err, adviceI2C)
 	}
 	digits, ok := strings.CutPrefix(file, devFile)
 	n, err := strconv.Atoi(digits)
@@ -86,7 +89,7 @@ func (b Buses) I2C(name string) (i2c.BusCloser, error) {
 	// periph's error does not tell what is wrong, so find out before.
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
-		return nil, explain(name, err)
+		return nil, explain(name, err, adviceI2C)
 	}
 	_ = f.Close()
 	bus, err := sysfs.NewI2C(n)
@@ -96,17 +99,25 @@ func (b Buses) I2C(name string) (i2c.BusCloser, error) {
 	return bus, nil
 }
 
-func explain(name string, err error) error {
+// What to do about a file that is not there, and its group.
+type advice struct{ absent, group string }
+
+var (
+	adviceI2C = advice{"enable I²C (on a Raspberry Pi with raspi-config), load the module i2c-dev, or plug the adapter in", "i2c"}
+	adviceSPI = advice{"enable SPI (on a Raspberry Pi with raspi-config), or have the device tree give that select to spidev", "spi"}
+)
+
+func explain(name string, err error, a advice) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		err = path.Err // the path is in the message already
 	}
-	advice := ""
+	what := ""
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		advice = "; enable I²C (on a Raspberry Pi with raspi-config), load the module i2c-dev, or plug the adapter in"
+		what = "; " + a.absent
 	case errors.Is(err, fs.ErrPermission):
-		advice = "; add the user that Holdfast runs as to the group of that file, mostly i2c"
+		what = "; add the user that Holdfast runs as to the group of that file, mostly " + a.group
 	}
-	return fmt.Errorf("open bus %s: %w%s", name, err, advice)
+	return fmt.Errorf("open bus %s: %w%s", name, err, what)
 }

@@ -3,8 +3,13 @@ package bus_test
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"periph.io/x/conn/v3/spi"
 
 	"holdfast/devices"
 	"holdfast/devices/bus"
@@ -60,5 +65,53 @@ func TestASimulatedBusIsTheBoardOfThatName(t *testing.T) {
 	}
 	if boards.Bus("attic").Transfers() != 1 || got.String() != "sim:attic" {
 		t.Errorf("%v is not the board", got)
+	}
+}
+
+func TestAnSPIPortHasOneNameHoweverItIsWritten(t *testing.T) {
+	boards := new(sim.Boards)
+	b := bus.Buses{SimulatedSPI: func(board string, sel uint16) spi.PortCloser { return boards.SPI(board).Port(sel) }}
+	for _, c := range []struct{ name, bus, port, problem string }{
+		{name: "spi0.1", bus: "/dev/spidev0", port: "/dev/spidev0.1"},
+		{name: "SPI0.1", bus: "/dev/spidev0", port: "/dev/spidev0.1"},
+		{name: "/dev/spidev10.0", bus: "/dev/spidev10", port: "/dev/spidev10.0"},
+		{name: "/dev/spi-boiler", bus: "/dev/spi-boiler", port: "/dev/spi-boiler"}, // a link by udev
+		{name: "sim:board/spi1", bus: "sim:board/spi", port: "sim:board/spi1"},
+		{name: "sim:board/spi", problem: "is not a select"},
+		{name: "spi0", problem: "is not a select"},
+		{name: "/dev/../etc/passwd", problem: "is not a select"},
+	} {
+		bus, port, err := b.ResolveSPI(c.name)
+		if bus != c.bus || port != c.port || (err == nil) != (c.problem == "") || err != nil && !strings.Contains(err.Error(), c.problem) {
+			t.Errorf("%q: got %q, %q, %v; want %q, %q, %s", c.name, bus, port, err, c.bus, c.port, c.problem)
+		}
+	}
+	if _, _, err := (bus.Buses{}).ResolveSPI("sim:board/spi0"); err == nil {
+		t.Error("a simulated bus was found where there are none")
+	}
+}
+
+func TestAnSPIPortThatIsNotThereIsExplained(t *testing.T) {
+	_, err := bus.Buses{}.SPI("/dev/spidev4711.0")
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "enable SPI") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := (bus.Buses{}).SPI("/dev/null"); err == nil || !strings.Contains(err.Error(), "it is not an SPI port") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheSPIPortsOfTheMachineAreFound(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "dev"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"spidev0.0", "spidev0.1", "i2c-1"} {
+		if err := os.WriteFile(filepath.Join(root, "dev", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := (bus.Buses{Root: root}).Places().SPI, []string{"/dev/spidev0.0", "/dev/spidev0.1"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"holdfast/devices"
 )
 
-// Places returns the I²C buses, 1-Wire buses and GPIO chips that the kernel
+// Places returns the I²C and 1-Wire buses, SPI ports and GPIO chips that the kernel
 // knows now.
 func (b Buses) Places() (p devices.Places) {
 	files, _ := filepath.Glob(b.root(devFile + "*")) // the pattern is right
@@ -19,6 +19,10 @@ func (b Buses) Places() (p devices.Places) {
 		if n, err := strconv.Atoi(strings.TrimPrefix(f, b.root(devFile))); err == nil {
 			p.I2C = append(p.I2C, devFile+strconv.Itoa(n))
 		}
+	}
+	p.SPI, _ = filepath.Glob(b.root(spiFile + "*"))
+	for i, f := range p.SPI {
+		p.SPI[i] = strings.TrimPrefix(f, strings.TrimSuffix(b.root(spiFile), spiFile))
 	}
 	if _, err := os.Stat(b.root(w1)); err == nil {
 		p.OneWire = []string{"w1"}

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 
 	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/spi"
 
 	"holdfast/devices"
 	"holdfast/devices/ads1115"
@@ -41,6 +42,9 @@ var onModel = devicetest.Bench{
 	InTime: synctest.Test,
 	Open: func(_ *testing.T, b *sim.Bus) (devices.Buses, string) {
 		return bus.Buses{Simulated: func(string) (i2c.BusCloser, error) { return b, nil }}, "sim:board"
+	},
+	OpenSPI: func(_ *testing.T, b *sim.SPI) (devices.Buses, string) {
+		return bus.Buses{SimulatedSPI: func(_ string, sel uint16) spi.PortCloser { return b.Port(sel) }}, "sim:board/spi0"
 	},
 }
 

@@ -14,8 +14,8 @@ import (
 	"holdfast/gateway/event"
 )
 
-// Bench is where sensors at an I²C bus are tried: a model in the same process,
-// or an adapter of the kernel with the model behind it.
+// Bench is where sensors are tried: a model in the same process, or an adapter of
+// the kernel with the model behind it.
 type Bench struct {
 	// InTime runs f. On models it is testing/synctest.Test, where waiting takes
 	// no time; on devices of the kernel f runs in real time.
@@ -23,6 +23,9 @@ type Bench struct {
 	// Open makes the chips on a bus reachable, and returns what the
 	// configuration calls that bus.
 	Open func(t *testing.T, bus *sim.Bus) (buses devices.Buses, name string)
+	// OpenSPI does so with those at select 0 of an SPI bus; nil where there is no
+	// such bus.
+	OpenSPI func(t *testing.T, bus *sim.SPI) (buses devices.Buses, name string)
 }
 
 // Case is a sensor on its model.
@@ -32,6 +35,7 @@ type Case struct {
 	Settings string // beside driver, bus, address and interval
 	Address  uint16
 	Chip     func() sim.Device
+	SPI      func() sim.SPIDevice // instead of Chip and Address
 	Want     map[string]Value
 	Checksum bool // damage on the cable is noticed
 	Flagged  bool // what is measured is more than can be
@@ -105,6 +109,15 @@ func Cases() []Case {
 			Address: 0x76, Chip: func() sim.Device { return sim.NewBME280(steady(air)) },
 			Want: map[string]Value{"t1": {27504, 0, ""}, "t3": {-1000, 0, ""}}},
 	}
+	all = append(all,
+		Case{Driver: "bme280", Name: "over SPI", Settings: "speed: 500kHz", SPI: func() sim.SPIDevice { return sim.NewBME280(steady(air)) },
+			Want: map[string]Value{"temperature": {21.37, 0.011, "Cel"}, "pressure": {101325, 2, "Pa"}, "humidity": {45.5, 0.05, "%RH"}}},
+		Case{Driver: "bmp280", Name: "over SPI", SPI: func() sim.SPIDevice { return sim.NewBMP280(steady(air)) },
+			Want: map[string]Value{"temperature": {21.37, 0.011, "Cel"}, "pressure": {101325, 2, "Pa"}}},
+		Case{Driver: "registers", Name: "a BME280 over SPI", Settings: `mode: 3, read_bits: 0x80, registers: {id: {at: 0x50, expect: 0x60}, t1: {at: 0x08, bytes: 2, order: little}, t3: {at: 0x0c, bytes: 2, order: little, signed: true}}`,
+			SPI:  func() sim.SPIDevice { return sim.NewBME280(steady(air)) },
+			Want: map[string]Value{"t1": {27504, 0, ""}, "t3": {-1000, 0, ""}}},
+	)
 	// SBOS397C, page 6, table 5.
 	for _, t := range []float64{127.9375, 100, 80, 75, 50, 25, 0.25, 0, -0.25, -25, -55} {
 		all = append(all, Case{Driver: "tmp102", Name: fmt.Sprintf("SBOS397C page 6, %v °C", t), Address: 0x48, Flagged: t > 125,
@@ -121,7 +134,7 @@ func Cases() []Case {
 	return all
 }
 
-// Suite tests what every sensor at an I²C bus promises: it measures what there
+// Suite tests what every sensor at an I²C or SPI bus promises: it measures what there
 // is, it is offline when it is unplugged and back when it is plugged in again,
 // and damage on the cable is no reading where a checksum tells.
 func Suite(t *testing.T, drivers []devices.Driver, b Bench) {
@@ -130,23 +143,47 @@ func Suite(t *testing.T, drivers []devices.Driver, b Bench) {
 		if c.Name != "" {
 			name += ", " + c.Name
 		}
+		if c.SPI != nil && b.OpenSPI == nil {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			b.InTime(t, func(t *testing.T) { c.run(t, drivers, b) })
 		})
 	}
 }
 
+// socket is where a chip is plugged in.
+type socket struct {
+	chip         any
+	buses        devices.Buses
+	wiring       string // the settings that lead there
+	plug, unplug func()
+	garble       func(n int)
+}
+
+func (c Case) socket(t *testing.T, b Bench) *socket {
+	if c.SPI != nil {
+		board, chip := sim.NewSPI("board"), c.SPI()
+		board.Slow(100 * time.Microsecond) // else who waits for a chip that is not there stops the clock
+		buses, name := b.OpenSPI(t, board)
+		return &socket{chip, buses, fmt.Sprintf("bus: %q", name),
+			func() { board.Plug(0, chip) }, func() { board.Unplug(0) }, func(n int) { board.Garble(0, n) }}
+	}
+	board, chip := sim.NewBus("board"), c.Chip()
+	buses, name := b.Open(t, board)
+	return &socket{chip, buses, fmt.Sprintf("bus: %q, address: %#x", name, c.Address),
+		func() { board.Plug(c.Address, chip) }, func() { board.Unplug(c.Address) }, func(n int) { board.Garble(c.Address, n) }}
+}
+
 func (c Case) run(t *testing.T, drivers []devices.Driver, b Bench) {
-	board := sim.NewBus("board")
-	chip := c.Chip()
-	board.Plug(c.Address, chip)
-	buses, bus := b.Open(t, board)
+	at := c.socket(t, b)
+	at.plug()
 	interval := max(c.Interval, time.Second)
 	settings := c.Settings
 	if settings != "" {
 		settings = ", " + settings
 	}
-	set, err := Load(fmt.Sprintf("x: {driver: %s, bus: %q, address: %#x, interval: %v%s}", c.Driver, bus, c.Address, interval, settings), drivers, buses)
+	set, err := Load(fmt.Sprintf("x: {driver: %s, %s, interval: %v%s}", c.Driver, at.wiring, interval, settings), drivers, at.buses)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,22 +207,22 @@ func (c Case) run(t *testing.T, drivers []devices.Driver, b Bench) {
 		}
 	}
 
-	board.Unplug(c.Address)
+	at.unplug()
 	events := log.Wait(ctx, "devices/x/status", 2)
 	if len(events) < 2 || !strings.Contains(string(events[1].Payload), "offline") {
 		t.Fatalf("unplugged: %s", log.Lines("devices/x/status"))
 	}
-	board.Plug(c.Address, chip)
+	at.plug()
 	if events = log.Wait(ctx, "devices/x/status", 3); len(events) < 3 {
 		t.Fatalf("plugged in again: %+v", set.Status()[0])
 	}
 	if c.Checksum {
 		for range 5 { // whichever of its answers it hits
-			board.Garble(c.Address, 1)
+			at.garble(1)
 			time.Sleep(3*interval + interval/3)
 		}
 	}
-	if p, ok := chip.(interface{ PowerOn() }); ok {
+	if p, ok := at.chip.(interface{ PowerOn() }); ok {
 		for range 3 { // whenever in the interval it happens
 			p.PowerOn()
 			time.Sleep(4*interval + interval/3)

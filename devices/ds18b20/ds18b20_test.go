@@ -47,7 +47,7 @@ func start(t *testing.T, bits int, c *degree) (*devicetest.Log, *sim.DS18B20, *d
 	return log, chip, set
 }
 
-// Data sheet revision 042208, table 1 (temperature and data).
+// Data sheet revision 042208, page 4, table 1 (temperature and data).
 func TestTheTableOfTheDataSheetComesOut(t *testing.T) {
 	for _, c := range []struct {
 		raw  uint16

@@ -1,4 +1,4 @@
-// Package registers reads any device at an I²C bus by a description of its
+// Package registers reads any device at an I²C or SPI bus by a description of its
 // registers, for chips that have no driver:
 //
 //	boiler:
@@ -16,6 +16,26 @@
 // raw × scale + offset. With crc each group of every bytes of the answer is followed
 // by a CRC-8 that is checked and left out. expect fails if the raw value is
 // another one, for registers that tell what the chip is.
+//
+// At an SPI bus the answer follows what is written in the same transfer, and at
+// is written with the bits of read_bits added to its first byte:
+//
+//	gyro:
+//	  driver: registers
+//	  bus: spi0.1
+//	  mode: 3
+//	  read_bits: 0xc0                       # read, and go on to the next register
+//	  registers:
+//	    chip: {at: 0x0f, expect: 0x33}
+//	    temperature: {at: 0x0c, bytes: 2, order: little, signed: true, scale: 0.00390625, unit: Cel}
+//	oven:
+//	  driver: registers
+//	  bus: spi0.0
+//	  registers:
+//	    temperature: {at: [], bytes: 2, shift: 3, bits: 12, scale: 0.25, unit: Cel}   # a MAX6675 only answers
+//
+// Nobody acknowledges anything there: expect makes a device that is not there
+// fail, instead of reading as ones or zeros.
 package registers
 
 import (
@@ -27,6 +47,7 @@ import (
 	"time"
 
 	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/spi"
 
 	"holdfast/devices"
 	"holdfast/gateway/config"
@@ -35,9 +56,12 @@ import (
 // Driver is the entry in the list of drivers.
 var Driver = devices.Driver{
 	Name: "registers",
-	Doc:  "Reads the registers of any device at an I²C bus, as the settings describe them.",
-	Sample: `bus: 1
-address: 0x44
+	Doc:  "Reads the registers of any device at an I²C or SPI bus, as the settings describe them.",
+	Sample: `bus: 1                         # or that of SPI, such as spi0.0
+address: 0x44                  # at an I²C bus; at one of SPI instead:
+# speed: 1MHz                  # at most
+# mode: 0                      # to 3: CPOL and CPHA
+# read_bits: 0x80              # added to the first byte of at; default: 0
 interval: 10s
 init: [[0x30, 0xa2]]           # bytes to write when it is found
 settle: 2ms                    # wait after each of them
@@ -93,7 +117,9 @@ type register struct {
 func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	set := struct {
 		devices.Polling
-		devices.I2C
+		devices.Wires
+		Mode      spi.Mode        `config:"mode,min=0,max=3"`
+		ReadBits  number          `config:"read_bits,max=255"`
 		Init      [][]number      `config:"init"`
 		Settle    config.Duration `config:"settle,max=10s"`
 		Registers config.Named    `config:"registers,required"`
@@ -105,6 +131,9 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	var inits [][]byte
 	for i, line := range set.Init {
 		b, err := octets(line)
+		if err == nil && len(b) == 0 {
+			err = errors.New("there is no byte to write")
+		}
 		if err != nil {
 			errs.Add(s.Errorf(fmt.Sprintf("init.%d", i), "%v", err))
 		}
@@ -121,6 +150,8 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 		var err error
 		if reg.at, err = octets(reg.At); err != nil {
 			errs.Add(r.Errorf("at", "%v", err))
+		} else if len(reg.at) > 0 {
+			reg.at[0] |= byte(set.ReadBits)
 		}
 		errs.Add(reg.check(r))
 		all = append(all, reg)
@@ -135,26 +166,41 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	if err := errs.Err(); err != nil {
 		return nil, err
 	}
-	port, err := w.I2C(s, set.I2C)
-	if err != nil {
-		return nil, err
+	if !devices.IsSPI(set.Bus) {
+		for _, key := range []string{"mode", "read_bits"} {
+			if s.Child(key) != nil {
+				return nil, s.Errorf(key, "%s is for devices on an SPI bus", key)
+			}
+		}
 	}
-	open := func(d *i2c.Dev) (devices.Sensor, error) {
+	open := func(tx transfer) (devices.Sensor, error) {
 		for _, b := range inits {
-			if err := d.Tx(b, nil); err != nil {
+			if err := tx(b, nil); err != nil {
 				return nil, fmt.Errorf("set the device up: %w", err)
 			}
 			time.Sleep(set.Settle.Std())
 		}
-		return &sensor{d, all}, nil
+		return &sensor{tx, all}, nil
 	}
-	return devices.Poll(set.Polling, port.Opener(open), quantities...), nil
+	opener, err := w.Opener(s, set.Wires,
+		func(d *i2c.Dev) (devices.Sensor, error) { return open(d.Tx) },
+		func(p spi.Port) (devices.Sensor, error) {
+			c, err := p.Connect(0, set.Mode, 8)
+			if err != nil {
+				return nil, err
+			}
+			return open(devices.InTurn(c))
+		})
+	if err != nil {
+		return nil, err
+	}
+	return devices.Poll(set.Polling, opener, quantities...), nil
 }
 
+// transfer writes w to a device, then reads r from it.
+type transfer func(w, r []byte) error
+
 func octets(numbers []number) ([]byte, error) {
-	if len(numbers) == 0 {
-		return nil, errors.New("there is no byte to write")
-	}
 	var b []byte
 	for _, n := range numbers {
 		if n > 0xff {
@@ -191,7 +237,7 @@ func (r *register) check(s *config.Section) error {
 }
 
 type sensor struct {
-	at        *i2c.Dev
+	tx        transfer
 	registers []register
 }
 
@@ -242,10 +288,10 @@ func (s *sensor) fetch(ctx context.Context, rest []register) ([]byte, error) {
 	answer := make([]byte, size)
 	var err error
 	if first.Wait == 0 {
-		err = s.at.Tx(first.at, answer)
-	} else if err = s.at.Tx(first.at, nil); err == nil {
+		err = s.tx(first.at, answer)
+	} else if err = s.tx(first.at, nil); err == nil {
 		if err = devices.Wait(ctx, first.Wait.Std()); err == nil {
-			err = s.at.Tx(nil, answer)
+			err = s.tx(nil, answer)
 		}
 	}
 	if err != nil || first.CRC == nil {

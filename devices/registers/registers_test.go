@@ -26,7 +26,7 @@ type chip struct {
 	written []string
 }
 
-func (c *chip) Write(p []byte) {
+func (c *chip) Write(_ time.Time, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pointer = p[0]
@@ -35,7 +35,7 @@ func (c *chip) Write(p []byte) {
 	}
 }
 
-func (c *chip) Read(p []byte) {
+func (c *chip) Read(_ time.Time, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	copy(p, c.bytes[c.pointer])

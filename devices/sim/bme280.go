@@ -1,8 +1,11 @@
 package sim
 
 import (
+	"slices"
 	"sync"
 	"time"
+
+	"periph.io/x/conn/v3/spi"
 )
 
 // Registers of the BME280 (data sheet BST-BME280-DS002 revision 1.6, section
@@ -30,8 +33,8 @@ const (
 
 // BME280 is a model of Bosch's sensor for temperature, pressure and humidity:
 // identity, calibration, sleep, forced and normal mode, oversampling with its
-// measurement time, standby, skipped measurements, soft reset. It does not
-// model the IIR filter, noise or SPI.
+// measurement time, standby, skipped measurements, soft reset, both buses. It does
+// not model the IIR filter, noise or SPI with three wires.
 type BME280 struct {
 	mu      sync.Mutex
 	weather Weather
@@ -97,10 +100,9 @@ func (d *BME280) powerOn() {
 
 // Write sets the register to read from; what follows its number are a value
 // for it and further pairs of register and value (section 6.2.1).
-func (d *BME280) Write(p []byte) {
+func (d *BME280) Write(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
 	d.advance(now)
 	d.pointer = p[0]
 	for ; len(p) >= 2; p = p[2:] {
@@ -109,13 +111,34 @@ func (d *BME280) Write(p []byte) {
 }
 
 // Read reads registers one after the other.
-func (d *BME280) Read(p []byte) {
+func (d *BME280) Read(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.advance(time.Now())
+	d.advance(now)
 	for i := range p {
 		p[i] = d.reg[d.pointer]
 		d.pointer++
+	}
+}
+
+// Exchange is a transfer over SPI, in mode 0 or 3 (section 6.3): the highest bit of
+// the first byte says that registers are read from there on, else each pair of
+// bytes sets one; the highest bit of a register's number is not sent.
+func (d *BME280) Exchange(now time.Time, mode spi.Mode, w, answer []byte) {
+	const read = 0x80
+	switch {
+	case mode != spi.Mode0 && mode != spi.Mode3:
+	case w[0]&read != 0:
+		d.mu.Lock()
+		d.pointer = w[0]
+		d.mu.Unlock()
+		d.Read(now, answer[1:])
+	default:
+		pairs := slices.Clone(w)
+		for i := 0; i < len(pairs); i += 2 {
+			pairs[i] |= read
+		}
+		d.Write(now, pairs)
 	}
 }
 

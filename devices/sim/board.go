@@ -17,6 +17,7 @@ import (
 //	        0x41 INA226 (0.002 Ω), 0x44 SHT3x, 0x45 SHT4x, 0x48 ADS1115,
 //	        0x49 TMP102, 0x4a LM75, 0x62 SCD4x, 0x70 PCA9548 with nothing
 //	        behind it, 0x76 and 0x77 BME280
+//	SPI     spi0 BME280, spi1 BMP280
 //	1-Wire  28-000000000001 and 28-000000000002, DS18B20
 //	lines   any
 type Boards struct {
@@ -27,6 +28,7 @@ type Boards struct {
 
 	mu      sync.Mutex
 	buses   map[string]*Bus
+	spi     map[string]*SPI
 	oneWire map[string]*OneWire
 }
 
@@ -65,6 +67,22 @@ func (b *Boards) Bus(board string) *Bus {
 
 // Open returns the I²C bus of the board as drivers see it; it never fails.
 func (b *Boards) Open(board string) (i2c.BusCloser, error) { return b.Bus(board), nil }
+
+// SPI returns the SPI bus of the board.
+func (b *Boards) SPI(board string) *SPI {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.spi == nil {
+		b.spi = map[string]*SPI{}
+	}
+	if b.spi[board] == nil {
+		bus := NewSPI("sim:" + board)
+		bus.Plug(0, NewBME280(b.weather(board, 0)))
+		bus.Plug(1, NewBMP280(b.weather(board, 1)))
+		b.spi[board] = bus
+	}
+	return b.spi[board]
+}
 
 // OneWire returns the 1-Wire bus of the board.
 func (b *Boards) OneWire(board string) *OneWire {

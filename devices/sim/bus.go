@@ -1,78 +1,33 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"periph.io/x/conn/v3/physic"
 )
 
-// Errors of a simulated bus. Real adapters word them differently; drivers must
-// not depend on the words.
-var (
-	ErrNACK    = errors.New("no device acknowledged the address")
-	ErrStalled = errors.New("the bus is held low, the transfer timed out")
-)
-
 // Device is a chip at an address of a bus. A transfer that writes and reads
-// calls Write, then Read. The bus calls one method at a time.
+// calls Write, then Read. The bus calls one method at a time, and says what time
+// it is: a chip has no clock but that, so that it can live in any time.
 type Device interface {
 	// Write takes the bytes after the address, the register number as a rule
 	// first.
-	Write(p []byte)
+	Write(now time.Time, p []byte)
 	// Read fills p, from the register on that the last Write selected.
-	Read(p []byte)
-}
-
-// Fault is asked before each transfer to an address: an error is what the
-// transfer fails with, nil lets it through.
-type Fault func() error
-
-// NACK is the fault of a device that does not answer.
-func NACK() error { return ErrNACK }
-
-// Stall returns the fault of a device that holds the clock low until the
-// adapter gives up after d; nobody else can use the bus meanwhile.
-func Stall(d time.Duration) Fault {
-	return func() error {
-		time.Sleep(d)
-		return ErrStalled
-	}
-}
-
-// Times returns a fault that strikes n times and is gone then.
-func Times(n int, f Fault) Fault {
-	var mu sync.Mutex
-	return func() error {
-		mu.Lock()
-		strike := n > 0
-		n--
-		mu.Unlock()
-		if !strike {
-			return nil
-		}
-		return f()
-	}
+	Read(now time.Time, p []byte)
 }
 
 // Bus is a simulated I²C bus with chips on it. It implements periph's
 // i2c.BusCloser. All methods may be called at any time from any goroutine.
 type Bus struct {
-	name   string
-	mu     sync.Mutex
-	chips  map[uint16]Device
-	faults map[uint16]Fault
-	garble map[uint16]int
-	slow   time.Duration
-	count  uint64
+	wires
+	name  string
+	chips map[uint16]Device
 }
 
 // NewBus returns a bus with nothing on it.
-func NewBus(name string) *Bus {
-	return &Bus{name: name, chips: map[uint16]Device{}, faults: map[uint16]Fault{}, garble: map[uint16]int{}}
-}
+func NewBus(name string) *Bus { return &Bus{name: name, chips: map[uint16]Device{}} }
 
 // Plug connects a chip, in place of what was at the address.
 func (b *Bus) Plug(addr uint16, chip Device) {
@@ -87,21 +42,6 @@ func (b *Bus) Unplug(addr uint16) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.chips, addr)
-}
-
-// Break puts a fault between the bus and an address; nil removes it.
-func (b *Bus) Break(addr uint16, f Fault) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.faults[addr] = f
-}
-
-// Garble flips the highest bit but one of the first byte of the next n reads
-// from an address, as noise on the cable does.
-func (b *Bus) Garble(addr uint16, n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.garble[addr] = n
 }
 
 // find returns what answers at an address: a chip on the bus, or behind the
@@ -135,47 +75,24 @@ func (b *Bus) find(addr uint16) (found Device) {
 // both are two chips that answer to one address.
 type both struct{ a, b Device }
 
-func (d both) Write(p []byte) {
-	d.a.Write(p)
-	d.b.Write(p)
+func (d both) Write(now time.Time, p []byte) {
+	d.a.Write(now, p)
+	d.b.Write(now, p)
 }
 
-func (d both) Read(p []byte) {
+func (d both) Read(now time.Time, p []byte) {
 	q := make([]byte, len(p))
-	d.a.Read(p)
-	d.b.Read(q)
+	d.a.Read(now, p)
+	d.b.Read(now, q)
 	for i := range p {
 		p[i] &= q[i] // the bus is low if either is
 	}
 }
 
-// Slow makes each transfer take d, as on a real bus.
-func (b *Bus) Slow(d time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.slow = d
-}
-
-// Transfers returns how many transfers were tried.
-func (b *Bus) Transfers() uint64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.count
-}
-
 // Tx writes w to the chip, then reads r from it.
 func (b *Bus) Tx(addr uint16, w, r []byte) error {
-	b.mu.Lock()
-	b.count++
-	fault, slow := b.faults[addr], b.slow
-	b.mu.Unlock()
-	if slow > 0 {
-		time.Sleep(slow)
-	}
-	if fault != nil { // without the lock: a stall must not keep Unplug waiting
-		if err := fault(); err != nil {
-			return fmt.Errorf("%s, address 0x%02x: %w", b.name, addr, err)
-		}
+	if err := b.pass(addr); err != nil {
+		return fmt.Errorf("%s, address 0x%02x: %w", b.name, addr, err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -183,15 +100,13 @@ func (b *Bus) Tx(addr uint16, w, r []byte) error {
 	if chip == nil {
 		return fmt.Errorf("%s, address 0x%02x: %w", b.name, addr, ErrNACK)
 	}
+	now := b.now()
 	if len(w) > 0 {
-		chip.Write(w)
+		chip.Write(now, w)
 	}
 	if len(r) > 0 {
-		chip.Read(r)
-		if b.garble[addr] > 0 {
-			b.garble[addr]--
-			r[0] ^= 0x40
-		}
+		chip.Read(now, r)
+		b.noise(addr, r)
 	}
 	return nil
 }
@@ -209,10 +124,10 @@ func (b *Bus) Close() error { return nil }
 type Floating struct{}
 
 // Write ignores p.
-func (Floating) Write([]byte) {}
+func (Floating) Write(time.Time, []byte) {}
 
 // Read fills p with ones.
-func (Floating) Read(p []byte) {
+func (Floating) Read(_ time.Time, p []byte) {
 	for i := range p {
 		p[i] = 0xff
 	}

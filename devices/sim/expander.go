@@ -2,6 +2,7 @@ package sim
 
 import (
 	"sync"
+	"time"
 )
 
 // PCA9548 is a model of NXP's multiplexer: eight buses behind one address.
@@ -24,14 +25,14 @@ func NewPCA9548() *PCA9548 {
 func (d *PCA9548) Channel(n int) *Bus { return d.channels[n] }
 
 // Write opens the channels whose bits are set.
-func (d *PCA9548) Write(p []byte) {
+func (d *PCA9548) Write(_ time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.control = p[len(p)-1]
 }
 
 // Read tells which channels are open.
-func (d *PCA9548) Read(p []byte) {
+func (d *PCA9548) Read(_ time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range p {
@@ -122,7 +123,7 @@ func (d *MCP23017) Output(line int) (output, high bool) {
 func (d *MCP23017) pair(reg int) uint16 { return uint16(d.reg[reg]) | uint16(d.reg[reg+1])<<8 }
 
 // Write chooses a register; what follows is written from there on.
-func (d *MCP23017) Write(p []byte) {
+func (d *MCP23017) Write(_ time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	inputs, before := d.pair(mcpIODIR), d.pair(mcpOLAT)&^d.pair(mcpIODIR)
@@ -143,7 +144,7 @@ func (d *MCP23017) Write(p []byte) {
 }
 
 // Read reads registers one after the other.
-func (d *MCP23017) Read(p []byte) {
+func (d *MCP23017) Read(_ time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	in := d.pair(mcpIODIR)

@@ -72,24 +72,32 @@ func (d *DS18B20) Break(f func(pad *[9]byte)) {
 // conversion: the register holds 85 °C, as after power-on.
 func PowerFails(pad *[9]byte) {
 	pad[0], pad[1] = 0x50, 0x05
-	pad[8] = crcOneWire(pad[:8])
+	pad[8] = CRCOneWire(pad[:8])
 }
 
-func (d *DS18B20) convert() (pad [9]byte) {
+func (d *DS18B20) convert() [9]byte {
 	d.mu.Lock()
-	bits, fault := d.bits, d.fault
+	bits := d.bits
 	d.mu.Unlock()
 	time.Sleep(750 * time.Millisecond >> (12 - bits))
-	raw := signed(d.weather(time.Now()).Temperature, 1.0/16)
-	pad = [9]byte{byte(raw), byte(raw >> 8), 0x4b, 0x46, byte(bits-9)<<5 | 0x1f, 0xff, 0x0c, 0x10}
-	pad[8] = crcOneWire(pad[:8])
-	if fault != nil {
-		fault(&pad)
+	return d.Scratchpad(time.Now())
+}
+
+// Scratchpad returns what the chip holds after a conversion that ends at now.
+func (d *DS18B20) Scratchpad(now time.Time) (pad [9]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	raw := signed(d.weather(now).Temperature, 1.0/16)
+	pad = [9]byte{byte(raw), byte(raw >> 8), 0x4b, 0x46, byte(d.bits-9)<<5 | 0x1f, 0xff, 0x0c, 0x10}
+	pad[8] = CRCOneWire(pad[:8])
+	if d.fault != nil {
+		d.fault(&pad)
 	}
 	return pad
 }
 
-func crcOneWire(p []byte) (crc byte) {
+// CRCOneWire returns the checksum of 1-Wire devices.
+func CRCOneWire(p []byte) (crc byte) {
 	for _, b := range p {
 		for range 8 {
 			if (crc^b)&1 != 0 {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// crc8 is the checksum of Sensirion's chips.
-func crc8(p []byte) byte {
+// CRC8 returns the checksum of Sensirion's chips.
+func CRC8(p []byte) byte {
 	crc := byte(0xff)
 	for _, b := range p {
 		crc ^= b
@@ -33,7 +33,7 @@ func words16(from time.Time, words ...uint16) answer {
 	var b []byte
 	for _, w := range words {
 		b = binary.BigEndian.AppendUint16(b, w)
-		b = append(b, crc8(b[len(b)-2:]))
+		b = append(b, CRC8(b[len(b)-2:]))
 	}
 	return answer{b, from}
 }
@@ -69,10 +69,9 @@ func NewSHT3x(w Weather) *SHT { return &SHT{weather: w} }
 func NewSHT4x(w Weather) *SHT { return &SHT{weather: w, four: true} }
 
 // Write takes a command.
-func (d *SHT) Write(p []byte) {
+func (d *SHT) Write(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
 	climate := d.weather(now)
 	switch {
 	case d.four && p[0] == 0xfd:
@@ -89,10 +88,10 @@ func (d *SHT) Write(p []byte) {
 }
 
 // Read gives the answer.
-func (d *SHT) Read(p []byte) {
+func (d *SHT) Read(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.answer.read(p, time.Now())
+	d.answer.read(p, now)
 }
 
 // SCD4x is a model of Sensirion's CO₂ sensor: it measures every 5 s once it has
@@ -119,10 +118,9 @@ func (d *SCD4x) latest(now time.Time) time.Time {
 }
 
 // Write takes a command.
-func (d *SCD4x) Write(p []byte) {
+func (d *SCD4x) Write(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
 	d.answer = answer{}
 	if len(p) < 2 {
 		return
@@ -152,10 +150,10 @@ func (d *SCD4x) Write(p []byte) {
 }
 
 // Read gives the answer.
-func (d *SCD4x) Read(p []byte) {
+func (d *SCD4x) Read(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.answer.read(p, time.Now())
+	d.answer.read(p, now)
 }
 
 // PowerOn is what a chip does when its supply returns: it is idle.
@@ -180,10 +178,9 @@ type BH1750 struct {
 func NewBH1750(light func(t time.Time) float64) *BH1750 { return &BH1750{light: light} }
 
 // Write takes a command.
-func (d *BH1750) Write(p []byte) {
+func (d *BH1750) Write(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
 	d.settle(now)
 	perLx := map[byte]float64{0x20: 1.2, 0x21: 2.4}[p[0]]
 	switch {
@@ -205,10 +202,10 @@ func (d *BH1750) settle(now time.Time) {
 }
 
 // Read gives the last measurement.
-func (d *BH1750) Read(p []byte) {
+func (d *BH1750) Read(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.settle(time.Now())
+	d.settle(now)
 	for i := range p {
 		p[i] = byte(d.raw >> (8 * (1 - i&1)))
 	}

@@ -81,6 +81,14 @@ func (c *Trim) humidity(raw uint32, fine float64) float64 {
 	return min(100, max(0, h))
 }
 
+// Climate returns what the numbers of a measurement mean.
+func (c *Trim) Climate(rawT, rawP, rawH uint32) (now Climate) {
+	var fine float64
+	now.Temperature, fine = c.temperature(rawT)
+	now.Pressure, now.Humidity = c.pressure(rawP, fine), c.humidity(rawH, fine)
+	return now
+}
+
 // raw returns the numbers that the converter gives in a climate.
 func (c *Trim) raw(now Climate) (rawT, rawP, rawH uint32) {
 	rawT = search(1<<20, func(raw uint32) bool {

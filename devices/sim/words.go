@@ -16,20 +16,20 @@ type words struct {
 }
 
 // Write chooses a register, and sets it if there is a value.
-func (d *words) Write(p []byte) {
+func (d *words) Write(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pointer = p[0]
 	if len(p) >= 3 && d.set != nil {
-		d.set(p[0], uint16(p[1])<<8|uint16(p[2]), time.Now())
+		d.set(p[0], uint16(p[1])<<8|uint16(p[2]), now)
 	}
 }
 
 // Read reads the chosen register.
-func (d *words) Read(p []byte) {
+func (d *words) Read(now time.Time, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	v := d.get(d.pointer, time.Now())
+	v := d.get(d.pointer, now)
 	for i := range p {
 		p[i] = byte(v >> (8 * (1 - i&1)))
 	}
@@ -105,13 +105,13 @@ func NewMCP9808(w Weather) *MCP9808 {
 }
 
 // Write takes the one byte of the resolution too.
-func (d *MCP9808) Write(p []byte) {
+func (d *MCP9808) Write(now time.Time, p []byte) {
 	if len(p) == 2 && p[0] == 8 {
 		d.mu.Lock()
 		d.resolution = uint16(p[1]) & 3
 		d.mu.Unlock()
 	}
-	d.words.Write(p)
+	d.words.Write(now, p)
 }
 
 // Supply tells the voltage in V and the current in A of a supply at a time.

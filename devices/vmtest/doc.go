@@ -1,7 +1,7 @@
 // Package vmtest tries devices on a real Linux kernel. With the build tag vm its
 // test binary is the one program of a small virtual machine that boots the
 // kernel of Debian as it is: the suites of package devicetest, and holdfast
-// itself, run there on /dev/i2c-N and /dev/gpiochipN.
+// itself, run there on /dev/i2c-N, /dev/spidevN.M and /dev/gpiochipN.
 //
 // There is no hardware behind these files. Package hardware plays USB adapters
 // with the models of package sim at their far ends, so that everything between

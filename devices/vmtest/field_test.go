@@ -134,7 +134,11 @@ bad:       {driver: tmp102, bus: %[1]s, address: 0x48, interval: 500ms}
 neighbour: {driver: tmp102, bus: %[1]s, address: 0x49, interval: 500ms}
 other:     {driver: tmp102, bus: %[2]s, address: 0x48, interval: 500ms}
 `, a.File, b.File))
-	time.Sleep(5 * time.Second)
+	for _, name := range []string{"bad", "neighbour", "other"} {
+		if got := wait(t, log, name, 1); !strings.Contains(got, "online") {
+			t.Fatal(got)
+		}
+	}
 	stuck.Break(0x48, sim.Stall(3*time.Second))
 	before := status(set, "other").Captured
 	const length = 20 * time.Second
@@ -175,6 +179,30 @@ func TestAnAdapterThatIsPulledOutIsLetGo(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// The kernel is told of the bridge anew each time, and gives it the same file.
+func TestADeviceAtAnSPIBusSurvivesThatItsAdapterIsUnplugged(t *testing.T) {
+	board := sim.NewSPI("board")
+	board.Plug(0, sim.NewBME280(sim.Steady(sim.Climate{Temperature: 20, Pressure: 1e5, Humidity: 50})))
+	s := hardware.NewSelects(board)
+	plug(t, s)
+	file := s.File
+	set, log := load(t, fmt.Sprintf("air: {driver: bme280, bus: %s, interval: 1s}", file))
+	for n, want := range []string{"online", "offline", "online"} {
+		if got := wait(t, log, "air", n+1); !strings.Contains(got, `"`+want+`"`) {
+			t.Errorf("%s, want %s", got, want)
+		}
+		switch n {
+		case 0:
+			unplug(t, s)
+		case 1:
+			t.Logf("unplugged: %s", status(set, "air").Err)
+			if plugAgain(t, s); s.File != file {
+				t.Fatalf("it is %s now, and was %s", s.File, file)
+			}
+		}
 	}
 }
 
@@ -245,12 +273,15 @@ func TestABurstOfPulsesIsCountedToTheLastOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(2500 * time.Millisecond)
-	latest, _ := set.Latest("meter")
-	for _, r := range latest {
-		if r.Name == "total" && r.Value != pulses {
-			t.Errorf("counted %v of %d pulses", r.Value, pulses)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	total := ""
+	for n := 1; total != fmt.Sprintf(`{"value":%d}`, pulses); n++ {
+		events := log.Wait(ctx, "devices/meter/total", n)
+		if ctx.Err() != nil {
+			t.Fatalf("counted %s of %d pulses", total, pulses)
 		}
+		total = string(events[n-1].Payload)
 	}
 	t.Logf("%d pulses as fast as they can be made: all counted, %d of them by a gap in the kernel's numbers", pulses, status(set, "meter").Lost)
 }

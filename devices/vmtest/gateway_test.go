@@ -5,6 +5,7 @@ package vmtest
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -255,8 +256,8 @@ rules:
   - {name: press, from: devices/button/level, emit: {stream: commands, topic: devices/lamp/set, fields: {value: value}}%[2]s}
 `, p.label, rule))
 	g.start()
+	g.state("button", "online")
 	g.state("lamp", "online")
-	time.Sleep(time.Second)
 	var all []time.Duration
 	for i := range 200 {
 		on := i%2 == 0
@@ -280,12 +281,15 @@ func TestReactionThroughTheLog(t *testing.T) {
 	t.Logf("an edge through a rule and the log to an output: %v median, %v p99", median, p99)
 }
 
+// bound is what is promised of an immediate rule. On the clock of the host the
+// machine is late when others use the host: there the figure is only told.
+var bound = flag.Duration("bound", 25*time.Millisecond, "how soon an immediate rule must act, in 99 of 100 cases; 0 for any")
+
 // The lines of a bridge are too slow for a bound: its driver looks every 40 ms.
 func TestReactionOfAnImmediateRule(t *testing.T) {
-	const bound = 25 * time.Millisecond
 	median, p99 := reaction(t, ", immediate: true")
 	t.Logf("an edge through an immediate rule to an output: %v median, %v p99", median, p99)
-	if p99 > bound && hardware.CanChips() {
-		t.Errorf("p99 is above %v", bound)
+	if *bound > 0 && p99 > *bound && hardware.CanChips() {
+		t.Errorf("p99 is above %v", *bound)
 	}
 }

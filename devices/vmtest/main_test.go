@@ -59,14 +59,22 @@ func unplug(t *testing.T, p pluggable) {
 func inTime(t *testing.T, f func(*testing.T)) { f(t) }
 
 func TestEverySensorKeepsItsPromisesOnAnAdapterOfTheKernel(t *testing.T) {
-	devicetest.Suite(t, sensors, devicetest.Bench{
+	bench := devicetest.Bench{
 		InTime: inTime,
 		Open: func(t *testing.T, b *sim.Bus) (devices.Buses, string) {
 			a := hardware.NewAdapter(b)
 			plug(t, a)
 			return kernel, a.File
 		},
-	})
+	}
+	if hardware.CanSPI() {
+		bench.OpenSPI = func(t *testing.T, b *sim.SPI) (devices.Buses, string) {
+			s := hardware.NewSelects(b)
+			plug(t, s)
+			return kernel, s.File
+		}
+	}
+	devicetest.Suite(t, sensors, bench)
 }
 
 // bridgeWorld is the other side of the lines of a bridge.

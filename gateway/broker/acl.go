@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -25,10 +27,14 @@ type Rule struct {
 	// a rule that allows then matches no topic, and one that denies every topic
 	// from the level on that the name would be in.
 	Topics []string
+	// At says in the log where the rule stands, as file:line:col. It may be empty.
+	At string
 }
 
-// ACL are the rules of what clients may do. A client may do what one rule
-// allows and none denies; their order does not matter.
+// ACL are the rules of what clients may do. They are looked at in the order in
+// which they are written. The first one that denies decides, wherever it
+// stands; if none does, the first one that allows; what no rule allows is
+// denied. The log names the rule that decides.
 //
 // To publish, the topic must match. To subscribe, the whole filter must lie
 // within one that is allowed and not within one that is denied; of what it
@@ -116,10 +122,45 @@ type rights struct {
 	subscribe topics
 }
 
-// topics are filters of what is allowed, less those of what is denied.
+// topics are the filters of the rules about publishing or subscribing, as they
+// are written.
 type topics struct {
-	all         bool
-	allow, deny []string
+	all   bool // there are no rules: everything is allowed
+	rules []ruleTopic
+}
+
+// ruleTopic is one filter of a rule.
+type ruleTopic struct {
+	filter string
+	deny   bool
+	number int // of the rule, from 1
+	at     string
+}
+
+// verdict is what the rules say about a topic or a filter.
+type verdict struct {
+	allowed bool
+	rule    int    // the number of the rule that decides; 0 if none is about it
+	at      string // where that stands, if it is known
+}
+
+// String says which rule decides, as in "rule 2 of the acl (plant.yaml:7:7)
+// denies it".
+func (v verdict) String() string {
+	if v.rule == 0 {
+		if v.allowed {
+			return "there is no acl"
+		}
+		return "no rule of the acl allows it"
+	}
+	at, what := "", "denies"
+	if v.at != "" {
+		at = " (" + v.at + ")"
+	}
+	if v.allowed {
+		what = "allows"
+	}
+	return fmt.Sprintf("rule %d of the acl%s %s it", v.rule, at, what)
 }
 
 func newRights(a *Access, user, client string) *rights {
@@ -135,53 +176,69 @@ func newRights(a *Access, user, client string) *rights {
 		}
 		for _, pattern := range rule.Topics {
 			filter, ok := fill(pattern, user, client)
+			if !ok && !rule.Deny {
+				continue
+			}
+			t := ruleTopic{filter: filter, deny: rule.Deny, number: i + 1, at: rule.At}
 			if rule.Publish {
-				r.publish.add(filter, ok, rule.Deny)
+				r.publish.rules = append(r.publish.rules, t)
 			}
 			if rule.Subscribe {
-				r.subscribe.add(filter, ok, rule.Deny)
+				r.subscribe.rules = append(r.subscribe.rules, t)
 			}
 		}
 	}
 	return r
 }
 
-func (t *topics) add(filter string, ok, deny bool) {
-	switch {
-	case deny:
-		t.deny = append(t.deny, filter)
-	case ok:
-		t.allow = append(t.allow, filter)
+// judge says whether a topic or all that a filter matches is allowed. What is
+// denied of a filter is not looked at unless that is all of it: it is left out
+// when messages are delivered.
+func (t *topics) judge(filter string) verdict {
+	v := verdict{allowed: t.all}
+	for i := range t.rules {
+		r := &t.rules[i]
+		if v.allowed && !r.deny || !event.Covers(r.filter, filter) {
+			continue
+		}
+		v = verdict{!r.deny, r.number, r.at}
+		if r.deny {
+			break
+		}
 	}
+	return v
 }
 
-// permit reports whether a topic or all that a filter matches is allowed. What
-// is denied of a filter is not looked at unless that is all of it: it is left
-// out when messages are delivered.
-func (t *topics) permit(filter string) bool {
-	if t.all {
-		return true
+// toPublish says whether the client may publish to a topic. Those that begin
+// with $ are the broker's.
+func (r *rights) toPublish(topic string) verdict {
+	if topic[0] == '$' {
+		return verdict{}
 	}
-	has := func(filters []string) bool {
-		return slices.ContainsFunc(filters, func(f string) bool { return event.Covers(f, filter) })
-	}
-	return has(t.allow) && !has(t.deny)
+	return r.publish.judge(topic)
 }
 
-// mayPublish reports whether the client may publish to a topic. Those that
-// begin with $ are the broker's.
-func (r *rights) mayPublish(topic string) bool {
-	return topic[0] != '$' && r.publish.permit(topic)
-}
+func (r *rights) mayPublish(topic string) bool { return r.toPublish(topic).allowed }
 
-// maySubscribe reports whether the client may subscribe to a filter, or
-// receive a message of a topic.
-func (r *rights) maySubscribe(filter string) bool {
+// toSubscribe says whether the client may subscribe to a filter, or receive a
+// message of a topic.
+func (r *rights) toSubscribe(filter string) verdict {
 	if mqtt.IsSharedFilter(filter) {
 		_, filter, _ = strings.Cut(filter, "/")
 		_, filter, _ = strings.Cut(filter, "/")
 	}
-	return r.subscribe.permit(filter)
+	return r.subscribe.judge(filter)
+}
+
+// mayReceive reports whether the session's client may have a message of a topic
+// at this moment. That it may not is nothing to warn of: a subscription to more
+// than is allowed gets what is.
+func (s *session) mayReceive(b *Broker, topic string) bool {
+	v := s.rights(b).toSubscribe(topic)
+	if !v.allowed && b.log.Enabled(context.Background(), slog.LevelDebug) {
+		b.log.Debug("mqtt message not delivered", "client", s.id, "err", fmt.Errorf("user %q may not receive %s: %v", s.user, topic, v))
+	}
+	return v.allowed
 }
 
 // rights returns what the session's client may do at this moment.

@@ -27,11 +27,23 @@
 // subscription is on disk, and CONNACK that the will is; what subscribers have
 // acknowledged follows within a second, or along with the next commit when that
 // is much. So after kill -9 a client may get the last messages at QoS 1 again
-// that it acknowledged.
+// that it acknowledged: with those that it has not, at most as many as it takes
+// at once (its Receive Maximum; 128 if that is less, and never more than 512).
+// A shared subscription gives at most 512 again for each member.
 //
 // A subscriber gets messages at QoS 1 and 2 in the order of their stream, and so those
 // of one publisher to one topic as they were published, whatever their QoS. One
-// at QoS 0 may overtake what waits for a subscriber that does not keep up.
+// at QoS 0 is sent at once or never, and so may overtake those that wait for a
+// subscriber that does not keep up: the order that MQTT demands is that of one
+// topic and QoS (MQTT 5, 4.6, [MQTT-4.6.0-5]; 3.1.1, [MQTT-4.6.0-6]).
+//
+// To read the code, follow a message. Conn and packet take it from a socket of
+// listen, intake gives it to the log, and flight answers when it is there. Then
+// route finds who subscribes; outbox, or share for a group, gives it to those who
+// keep up, and cursor reads the log for others; window has what is not
+// acknowledged, and send writes to the socket. Session says whose all that is,
+// keeper, record and progress bring it to the disk and back. Hooks is where
+// mochi is.
 package broker
 
 import (
@@ -129,24 +141,6 @@ type Options struct {
 	willGrace time.Duration // for tests
 }
 
-// Stats count what a broker did since it was made.
-type Stats struct {
-	Clients    int    // connected now
-	Received   uint64 // messages handed to Emit, wills among them
-	Refused    uint64 // messages that Emit or the broker refused, for want of rights among others
-	Duplicates uint64 // repeated QoS 2 messages, answered without an event
-	Delivered  uint64 // messages queued for connected subscribers
-	Dropped    uint64 // messages that a subscriber was away too long or too slow for
-	Expired    uint64 // messages whose expiry interval ended before a subscriber could have them
-	Sessions   int    // connected or not
-	Absent     int    // sessions without a connection
-	Waiting    uint64 // messages that wait for them in the log
-	Retained   int    // topics with a retained message
-	// Violations are connections closed for a breach of the protocol, by the
-	// names of their reason codes. All reasons are there, also with 0.
-	Violations map[string]uint64
-}
-
 // Broker is an MQTT server. Its methods may be called concurrently, except
 // Route, which has one caller at a time.
 type Broker struct {
@@ -182,7 +176,7 @@ type Broker struct {
 	quit     chan struct{} // closed by Close
 	count    struct {
 		traffic
-		received, refused, duplicates, delivered, dropped, expired atomic.Uint64
+		received, refused, duplicates, delivered, dropped, expired, sessions atomic.Uint64
 
 		violations [256]atomic.Uint64 // by reason code of MQTT 5; 0 is for no CONNECT in time
 	}
@@ -357,31 +351,6 @@ func (b *Broker) Close() error {
 	// mochi has no listeners and no clients of its own to wait for, so that
 	// its deadlock in closing them cannot happen.
 	return b.server.Close()
-}
-
-// Stats returns the counters.
-func (b *Broker) Stats() Stats {
-	st := Stats{
-		Clients:    int(atomic.LoadInt64(&b.server.Info.ClientsConnected)),
-		Received:   b.count.received.Load(),
-		Refused:    b.count.refused.Load(),
-		Duplicates: b.count.duplicates.Load(),
-		Delivered:  b.count.delivered.Load(),
-		Dropped:    b.count.dropped.Load(),
-		Violations: b.violations(),
-		Expired:    b.count.expired.Load(),
-		Retained:   b.retained.count(),
-	}
-	for _, s := range b.allSessions() {
-		s.out.mu.Lock()
-		st.Sessions++
-		st.Waiting += s.out.pending
-		if s.out.c == nil {
-			st.Absent++
-		}
-		s.out.mu.Unlock()
-	}
-	return st
 }
 
 func (b *Broker) countReceived(n int) {

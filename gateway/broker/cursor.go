@@ -19,6 +19,7 @@ type cursor struct {
 	next    []uint64 // while behind: the offset in each feed to go on at
 	wrote   uint64   // the sum of the offsets that are on disk
 	waiting          // while behind: what that is
+	outcome          // of what was not delivered
 }
 
 // waiting counts the messages between a cursor and the routing. Marks divide
@@ -84,13 +85,13 @@ func (k *cursor) missed(b *Broker, size int64) (dropped uint64) {
 	k.pending++
 	k.bytes += size
 	for k.bytes > b.opt.Sessions.Max && len(k.marks) > 1 {
-		dropped += k.drop(b)
+		dropped += k.shed(b)
 	}
 	return dropped
 }
 
-// drop gives up the oldest part of what waits.
-func (k *cursor) drop(b *Broker) (dropped uint64) {
+// shed gives up the oldest part of what waits.
+func (k *cursor) shed(b *Broker) (dropped uint64) {
 	m := k.marks[0]
 	k.marks = k.marks[1:]
 	to := b.positions()
@@ -112,7 +113,7 @@ func (k *cursor) age(b *Broker) (dropped uint64) {
 	limit := b.opt.Sessions.MaxAge
 	now := time.Duration(b.now.Load())
 	for limit > 0 && len(k.marks) > 0 && now-k.marks[0].until > limit {
-		dropped += k.drop(b)
+		dropped += k.shed(b)
 	}
 	return dropped
 }

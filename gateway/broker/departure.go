@@ -43,9 +43,7 @@ func (o *outbox) save() {
 		return
 	}
 	o.saving, o.leaving, o.waits = true, o.waits.message, departure{}
-	err := o.b.keeper.put(o.entries(false), true, func(err error) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
+	err := o.write(false, true, func(err error) {
 		o.saving, o.leaving = false, false
 		if err == nil {
 			c.queue(packets)
@@ -56,23 +54,5 @@ func (o *outbox) save() {
 	})
 	if err != nil { // the log has failed or is closed
 		o.saving, o.leaving = false, false
-	}
-}
-
-// note puts the place on disk along with the next commit when the client has
-// acknowledged much.
-func (o *outbox) note() {
-	if o.settled < keepAfter || o.noting || o.over || !o.kept() {
-		return
-	}
-	o.noting = true
-	err := o.b.keeper.put(o.entries(false), false, func(error) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.noting = false
-		o.note()
-	})
-	if err != nil {
-		o.noting = false
 	}
 }

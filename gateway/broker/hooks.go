@@ -90,9 +90,9 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c.who = who
 	if pk.Connect.WillFlag {
 		topic := pk.Connect.WillTopic
-		if !newRights(a, who.user, cl.ID).mayPublish(topic) {
+		if may := newRights(a, who.user, cl.ID).toPublish(topic); !may.allowed {
 			h.b.count.refused.Add(1)
-			h.b.say("mqtt will refused", c.name(), fmt.Errorf("user %q may not publish to %s", who.user, topic))
+			h.b.say("mqtt will refused", c.name(), fmt.Errorf("user %q may not publish to %s: %v", who.user, topic, may))
 			return h.reject(cl, packets.ErrNotAuthorized)
 		}
 		c.will = newWill(cl.ID, &pk)
@@ -182,7 +182,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 }
 
 // succeed makes sure that the client's earlier connection ends. mochi has done
-// that, unless it had lost sight of it (see repair).
+// that if it still knew of it.
 func (c *conn) succeed() {
 	if c.prior != nil {
 		c.prior.disconnect(codeTakenOver) // [MQTT-3.1.4-3]

@@ -343,7 +343,7 @@ func (c *conn) judge() {
 // deny answers a PUBLISH that the client is not allowed. 3.1.1 has no answer
 // but the end of the connection.
 func (c *conn) deny(f *flight, p publish, topic string) error {
-	v := &violation{code: codeNotAuthorized, denied: true, what: fmt.Sprintf("user %q may not publish to %s", c.who.user, topic)}
+	v := &violation{code: codeNotAuthorized, denied: true, what: fmt.Sprintf("user %q may not publish to %s: %v", c.who.user, topic, c.rights.toPublish(topic))}
 	if topic[0] == '$' {
 		v.code, v.what = codeBadTopic, fmt.Sprintf("topic %s: those that begin with $ are the broker's", topic)
 	}

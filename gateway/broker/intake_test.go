@@ -594,7 +594,9 @@ func TestWills(t *testing.T) {
 		eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
 		c = connect(t, b, v5, "a")
 		c.publish(pub{topic: "back"})
-		time.Sleep(1200 * time.Millisecond) // there is nothing to wait for
+		if waits := b.waitingWills(); len(waits) > 0 {
+			t.Errorf("wills of %v wait", waits)
+		}
 		if diff := cmp.Diff([]string{"back"}, l.topics(t, 1)); diff != "" {
 			t.Error(diff)
 		}

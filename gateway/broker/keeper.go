@@ -13,10 +13,6 @@ const (
 	// keepEvery is how often what has changed is written: acknowledgements of
 	// subscribers are on disk within a second.
 	keepEvery = 800 * time.Millisecond
-	// keepAfter is after how many acknowledgements of a subscriber they go along
-	// with the next commit, so that a busy one is not sent a second's messages
-	// again after kill -9.
-	keepAfter = 128
 	// refreshEvery is after how many times the clock is written though nothing
 	// has happened.
 	refreshEvery = 40
@@ -24,8 +20,8 @@ const (
 	// whom nothing has happened, so that a start after a crash need not look
 	// through more.
 	refreshAfter = 50_000
-	// willGrace is how long after a start the clients that were connected have
-	// to come back before their wills are published.
+	// willGrace is how long after a start clients have to come back before their
+	// wills are published, unless those were to wait for less anyway.
 	willGrace = 30 * time.Second
 )
 
@@ -146,6 +142,7 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 	}
 	if placed {
 		o.restore(b, &p)
+		o.progress = progress{acked: p.delivered, asked: p.delivered, safe: p.delivered}
 	} else {
 		o.behind = true
 		o.next = make([]uint64, len(b.feeds()))
@@ -156,6 +153,9 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 		sub := &subscription{filter: cs.Filter, options: cs.Options, id: cs.ID}
 		o.subscribe(sub)
 		sub.since = b.byFeed(cs.Since)
+		if cs.Owed != "" {
+			o.arrears, o.carded = append(o.arrears, arrears{sub, cs.Owed}), true
+		}
 	}
 	for _, ps := range p.window {
 		m := sent{id: ps.id, qos: ps.qos, retain: ps.retain, released: ps.released, size: ps.size, offset: ps.offset, topic: ps.topic}
@@ -163,20 +163,29 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 			m.feed = b.feed(ps.stream)
 			o.overlap = o.overlap || m.offset >= p.next[ps.stream]
 		}
-		m.group = b.route.groups[ps.group]
+		if m.group = b.route.groups[ps.group]; m.group != nil && m.feed != nil {
+			at := ref{m.feed, m.offset}
+			m.group.hold(at)
+			if m.id == 0 {
+				o.done = append(o.done, turn{m.group, at})
+			}
+		}
+		if m.id == 0 {
+			continue
+		}
 		last := o.window.lastID
 		o.window.add(m)
 		o.window.lastID = last
 	}
 	b.route.changed()
 	if c.Will != nil {
-		w := &will{event: c.Will.Event, delay: c.Will.Delay}
+		w := &will{event: c.Will.Event, delay: c.Will.Delay, due: c.Will.Due}
 		s.lastWill = w
 		grace := willGrace
 		if b.opt.willGrace > 0 {
 			grace = b.opt.willGrace
 		}
-		b.waitWill(s, w, max(w.delay, grace))
+		b.waitWill(s, w, w.rest(k.clock(), grace))
 	}
 }
 
@@ -192,10 +201,10 @@ func (k *keeper) replay(f *Feed) {
 		s.out.before[f.index] = f.start
 		s.out.mu.Unlock()
 	}
-	from, ok := k.covered[f.name]
-	if k.state == nil || !ok {
+	if k.state == nil {
 		return
 	}
+	from := max(k.covered[f.name], 1) // from its beginning if nothing is kept of the stream yet
 	scanner := f.stream.Retained()
 	for from < f.start {
 		events, next, err := scanner.Read(from)
@@ -247,17 +256,17 @@ func (k *keeper) keep(all bool) {
 	b.now.Store(int64(k.clock()))
 	k.ticks++
 	b.retained.expire()
-	// A place of a group is taken before those of its members and written
-	// behind them: what it has passed is then in the place of one of them.
-	groups := k.groups(all)
+	for _, g := range b.allGroups() {
+		g.keep(all)
+	}
 	for _, s := range b.allSessions() {
 		o := &s.out
 		o.mu.Lock()
 		if o.behind && !o.over {
-			o.lose(o.age(b))
+			o.lose(o.age(b), errTooOld)
 		}
 		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
-			k.write(o.entries(false)...)
+			_ = o.write(false, false, nil)
 		}
 		gone := o.c == nil && o.lasts && !o.over && s.expiry > 0 && k.clock()-s.left > s.expiry
 		o.mu.Unlock()
@@ -265,52 +274,7 @@ func (k *keeper) keep(all bool) {
 			b.expire(s)
 		}
 	}
-	for _, g := range groups {
-		k.putGroup(g)
-	}
 	k.keepRetained(all || k.ticks%refreshEvery == 0)
-}
-
-type groupPlace struct {
-	g *group
-	p *place
-}
-
-func (k *keeper) groups(now bool) (all []groupPlace) {
-	b := k.b
-	b.route.Lock()
-	defer b.route.Unlock()
-	for _, g := range b.route.groups {
-		g.mu.Lock()
-		if g.behind {
-			g.lose(g.age(b))
-		}
-		lasts := false
-		for _, m := range g.members {
-			lasts = lasts || m.o.outlasts()
-		}
-		if lasts && (g.dirty || g.stale(b, now) || !g.stored) {
-			p := &place{}
-			g.fill(b, p)
-			for _, r := range g.returned {
-				p.returned = append(p.returned, placeSent{stream: r.feed.name, offset: r.offset})
-			}
-			all = append(all, groupPlace{g, p})
-			g.dirty = false
-		}
-		g.mu.Unlock()
-	}
-	return all
-}
-
-func (k *keeper) putGroup(gp groupPlace) {
-	g := gp.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.members) > 0 {
-		g.stored = true
-		k.write(Entry{keyGroup + g.filter, gp.p.append(nil)})
-	}
 }
 
 // dropGroup forgets a group without members. The caller holds g.mu.
@@ -381,22 +345,22 @@ func (k *keeper) tell(s *session) error {
 		return nil
 	}
 	result := make(chan error, 1)
+	done := func(err error) { result <- err }
+	var err error
 	o := &s.out
 	o.mu.Lock()
-	var entries []Entry
 	switch {
-	case o.over:
-	case o.lasts || s.lastWill != nil:
-		entries, o.stored = o.entries(true), true
-	case o.stored:
-		entries, o.stored = forgotten(s.id), false
-	}
-	var err error
-	if len(entries) > 0 {
-		err = k.put(entries, true, func(err error) { result <- err })
+	case !o.over && (o.lasts || s.lastWill != nil):
+		o.stored = true
+		err = o.write(true, true, done)
+	case !o.over && o.stored:
+		o.stored = false
+		err = k.put(forgotten(s.id), true, done)
+	default:
+		result <- nil
 	}
 	o.mu.Unlock()
-	if err != nil || len(entries) == 0 {
+	if err != nil {
 		return err
 	}
 	return <-result
@@ -409,7 +373,7 @@ func (k *keeper) note(s *session) {
 	defer o.mu.Unlock()
 	if o.lasts && !o.over {
 		o.stored = true
-		k.write(o.entries(true)...)
+		_ = o.write(true, false, nil)
 	}
 }
 

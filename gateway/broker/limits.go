@@ -22,6 +22,10 @@ type Limits struct {
 	// Subscriptions are those that one client may have, and the filters of one
 	// SUBSCRIBE or UNSUBSCRIBE; default 1000.
 	Subscriptions int
+	// Retained is the memory for retained messages in bytes, 256 for each among
+	// them; default 64 MiB. A message that would need more is delivered, but
+	// not retained.
+	Retained int64
 }
 
 // maxLevels is the most that Limits.TopicLevels may be.
@@ -39,6 +43,9 @@ func (l Limits) withDefaults() Limits {
 	or(&l.TopicBytes, 4096, 65535)
 	or(&l.TopicLevels, maxLevels, maxLevels)
 	or(&l.Subscriptions, 1000, 1<<20)
+	if l.Retained <= 0 {
+		l.Retained = 64 << 20
+	}
 	if l.ConnectTimeout <= 0 {
 		l.ConnectTimeout = 10 * time.Second
 	}

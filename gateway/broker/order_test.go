@@ -60,7 +60,7 @@ func TestTheOnlyMemberOfAGroupGetsWhatItWasSentBeforeWhatIsNew(t *testing.T) {
 }
 
 func TestABusyClientIsNotSentASecondOfMessagesAgainAfterAKill(t *testing.T) {
-	const n = 10 * keepAfter
+	const n = 10 * maxWindow
 	s := newSite(t)
 	c := resume(t, s.Broker, v4, "a", false)
 	c.subscribe(filter{"t", 1})
@@ -78,9 +78,51 @@ func TestABusyClientIsNotSentASecondOfMessagesAgainAfterAKill(t *testing.T) {
 		if string(m.payload) == "new" {
 			break
 		}
-		if again == 2*keepAfter { // the next ones may wait for a commit
+		if again == maxWindow/4 { // as far as the disk has kept up, which it had
 			t.Fatalf("message %s comes again, and %d did before", m.payload, again)
 		}
 		c.send(puback(m.id))
+	}
+}
+
+func TestNoMoreThanTheWindowComesAgainAfterAKillHoweverSlowTheDisk(t *testing.T) {
+	for _, test := range []struct {
+		filter  string
+		maximum uint16
+		most    int
+	}{{"t", 1, leastRepeat}, {"t", 10, leastRepeat}, {"t", 200, 200}, {"t", 65535, maxWindow}, {"$share/g/t", 65535, maxWindow}} {
+		t.Run(fmt.Sprintf("%s, receive maximum %d", test.filter, test.maximum), func(t *testing.T) {
+			maximum, most := test.maximum, test.most
+			t.Parallel()
+			const n = 3 * maxWindow
+			s := newSite(t)
+			c := resume(t, s.Broker, v5, "a", false, 0x21, byte(maximum>>8), byte(maximum))
+			c.subscribe(filter{test.filter, 1})
+			s.kept()
+			s.state.mu.Lock() // nothing gets to the disk
+			for i := range n {
+				s.route(ev("t", fmt.Sprint(i), 1))
+			}
+			for i := range most {
+				m := c.message()
+				if string(m.payload) != fmt.Sprint(i) {
+					t.Fatalf("got %s, want %d", m.payload, i)
+				}
+				c.send(puback(m.id))
+			}
+			c.silence()
+			s.state.frozen = true // and never will
+			s.state.mu.Unlock()
+			s.kill()
+			c = resume(t, s.Broker, v5, "a", true)
+			for i := range n { // all of it, for the disk is quick again
+				m := c.message()
+				if string(m.payload) != fmt.Sprint(i) || i < most && !m.dup {
+					t.Fatalf("got %s, dup %v, want %d", m.payload, m.dup, i)
+				}
+				c.send(puback(m.id))
+			}
+			c.silence()
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,13 +20,15 @@ import (
 // that PUBREC came before PUBREL. Otherwise a client could be given a message
 // twice after the gateway was killed. Messages that come behind one that waits
 // for that, at any QoS, wait with it: a client gets what it keeps up with in the
-// order of the log. What else changes reaches the disk within a second.
+// order of the log. What else changes reaches the disk within a second, or sooner
+// if it is much, see progress.
 type outbox struct {
 	b *Broker
 	s *session
 
 	mu sync.Mutex // guards all below
 	cursor
+	progress
 	window  window
 	c       *conn // ready for messages; nil while there is none
 	over    bool  // the session has ended
@@ -34,6 +37,7 @@ type outbox struct {
 	dirty   bool  // there is more to tell than what is on disk
 	subs    map[string]*subscription
 	groups  []*group // in which it shares subscriptions
+	done    []turn   // messages at QoS 2 of these that are completed, while the place of the group on disk is before them
 	changes uint64   // of subs
 	memo    *memo    // while behind
 	before  []uint64 // what a feed had below this offset may have been sent before a crash
@@ -42,11 +46,11 @@ type outbox struct {
 	stored  bool     // it is on disk
 
 	debts   []debt    // retained messages for new subscriptions
+	arrears []arrears // and for the time without a connection
+	carded  bool      // the card on disk has arrears
 	waits   departure // packets that go when the session is on disk
 	leaving bool      // there is a PUBLISH among those for which it is being written
 	saving  bool
-	settled int  // messages acknowledged since the place was given to be written
-	noting  bool // the place is being written because of them
 
 	filters atomic.Pointer[[]string] // of subs, for scanners
 	peer    string                   // the gateway that the client is, see introductions
@@ -128,27 +132,44 @@ func (o *outbox) offer(m *message, mt *match) {
 	case !o.behind && o.c != nil && o.room():
 		o.deliver(m, qos, mt, nil)
 	case m.f == nil:
-		o.b.count.dropped.Add(1)
+		o.drop(1)
 	default:
 		o.fallBehind(o.b)
-		o.lose(o.missed(o.b, int64(m.e.Size())))
+		o.lose(o.missed(o.b, int64(m.e.Size())), errTooMuch)
 	}
 }
 
-// lose counts messages that the session does not get.
-func (o *outbox) lose(n uint64) {
+var (
+	errTooMuch = errors.New("it is away or does not keep up, and more than mqtt.sessions.max was waiting")
+	errTooOld  = errors.New("it is away or does not keep up, and they had waited for mqtt.sessions.max_age")
+	errRemoved = errors.New("it was away or did not keep up, and their stream has not kept them so long; or it has no right to them or subscription any more")
+)
+
+// lose counts messages that the session does not get, and says why.
+func (o *outbox) lose(n uint64, why error) {
 	if n > 0 {
-		o.dirty = true
-		o.b.count.dropped.Add(n)
-		o.b.say("mqtt session has too much waiting: the oldest messages are dropped", o.s.id, errSlow)
+		o.drop(n)
+		o.b.say("mqtt messages that waited for a session are dropped", o.s.id, why)
 	}
+}
+
+func (o *outbox) drop(n uint64) {
+	o.dirty = true
+	o.dropped += n
+	o.b.count.dropped.Add(n)
+}
+
+func (o *outbox) expire() {
+	o.dirty = true
+	o.expired++
+	o.b.count.expired.Add(1)
 }
 
 // room reports whether one more message at QoS 1 or 2 may be sent. What earlier
 // connections were sent comes first.
 func (o *outbox) room() bool {
 	w := &o.window
-	return o.c != nil && w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
+	return o.c != nil && w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && w.count+o.unsaved() < o.repeats() && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
 }
 
 func (o *outbox) delivery(m *message, qos byte, mt *match) delivery {
@@ -177,6 +198,7 @@ func (o *outbox) deliver(m *message, qos byte, mt *match, g *group) {
 	}
 	if !o.send(d) {
 		o.window.settle(o.window.find(d.id)) // as if it had been received [MQTT-3.1.2-25]
+		o.drop(1)
 	}
 	o.dirty = true
 }
@@ -197,8 +219,9 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 		case m == nil:
 		case a.kind == typePuback && m.qos == 1, a.kind == typePubcomp && m.released,
 			a.kind == typePubrec && m.qos == 2 && a.reason >= codeUnspecified && !m.released:
+			o.complete(m)
 			o.window.settle(m)
-			o.settled++
+			o.acked++
 		case a.kind == typePubrec && m.qos == 2:
 			m.released = true
 			if o.kept() {
@@ -232,6 +255,7 @@ func (o *outbox) begin(c *conn) {
 		return
 	}
 	o.c = c
+	o.resume()
 	var out []byte
 	for i := range o.window.list {
 		if m := &o.window.list[i]; m.id != 0 && m.released {
@@ -258,7 +282,9 @@ func (o *outbox) end(c *conn) {
 	if c != nil && o.c != c {
 		return
 	}
-	o.c, o.memo, o.waits, o.debts = nil, nil, departure{}, nil
+	o.c, o.memo, o.waits = nil, nil, departure{}
+	o.postpone(o.debts)
+	o.debts = nil
 	o.window.land()
 	o.fallBehind(o.b)
 	o.dirty = true
@@ -312,7 +338,7 @@ func (o *outbox) take(m *message) bool {
 	o.took(int64(m.e.Size()))
 	o.dirty = true
 	if _, live := o.b.remaining(m.e); !live {
-		o.b.count.expired.Add(1)
+		o.expire()
 		return true
 	}
 	o.deliver(m, min(m.e.QoS, mt.qos), mt, nil)
@@ -328,7 +354,7 @@ func (o *outbox) remembered(m *message) *match {
 	}
 	mt, ok := o.memo.topics[m.e.Topic]
 	if !ok {
-		if r.maySubscribe(m.e.Topic) {
+		if o.s.mayReceive(o.b, m.e.Topic) {
 			mt = o.match(m.e.Topic, nil, 0)
 		}
 		o.memo.topics[m.e.Topic] = mt
@@ -359,14 +385,14 @@ func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
 		m = o.b.retained.message(w.topic, w.offset)
 	}
 	o.dirty = true
-	if m == nil || !o.s.rights(o.b).maySubscribe(m.e.Topic) {
+	if m == nil || !o.s.mayReceive(o.b, m.e.Topic) {
 		o.window.settle(w)
-		o.b.count.dropped.Add(1)
+		o.drop(1)
 		return
 	}
 	if _, live := o.b.remaining(m.e); !live {
 		o.window.settle(w)
-		o.b.count.expired.Add(1)
+		o.expire()
 		return
 	}
 	mt := o.match(m.e.Topic, nil, 0)
@@ -375,6 +401,7 @@ func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
 	o.window.launch(w)
 	if !o.c.publish(d) {
 		o.window.settle(o.window.find(d.id))
+		o.drop(1)
 	}
 }
 
@@ -393,5 +420,5 @@ func (o *outbox) repeated() {
 
 func (o *outbox) joined(lost uint64) {
 	o.memo, o.before, o.crashed, o.overlap, o.dirty = nil, nil, false, false, true
-	o.lose(lost)
+	o.lose(lost, errRemoved)
 }

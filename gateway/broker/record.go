@@ -26,11 +26,13 @@ type cardSub struct {
 	Options byte              `json:"options"`
 	ID      int               `json:"id,omitempty"`
 	Since   map[string]uint64 `json:"since,omitempty"` // by stream
+	Owed    string            `json:"owed,omitempty"`  // the first topic of its arrears
 }
 
 type willState struct {
 	Event event.Event   `json:"event"`
 	Delay time.Duration `json:"delay"`
+	Due   time.Duration `json:"due,omitempty"`
 }
 
 // card returns the session's. The caller holds o.mu.
@@ -38,15 +40,21 @@ func (o *outbox) card() card {
 	s := o.s
 	c := card{User: s.user, Password: s.password, Lasts: o.lasts, Expiry: int64(s.expiry / time.Second)}
 	feeds := o.b.feeds()
+	o.carded = len(o.arrears) > 0
 	for _, sub := range o.subs {
 		cs := cardSub{Filter: sub.filter, Options: sub.options, ID: sub.id, Since: map[string]uint64{}}
 		for i, at := range sub.since {
 			cs.Since[feeds[i].name] = at
 		}
+		for _, a := range o.arrears {
+			if a.sub == sub {
+				cs.Owed = a.from
+			}
+		}
 		c.Subs = append(c.Subs, cs)
 	}
 	if s.lastWill != nil {
-		c.Will = &willState{s.lastWill.event, s.lastWill.delay}
+		c.Will = &willState{s.lastWill.event, s.lastWill.delay, s.lastWill.due}
 	}
 	return c
 }
@@ -60,9 +68,11 @@ type place struct {
 	next      map[string]uint64 // by stream
 	pending   uint64
 	bytes     int64
-	marks     []placeMark
-	window    []placeSent
-	returned  []placeSent // of a group
+	delivered uint64
+	outcome
+	marks    []placeMark
+	window   []placeSent
+	returned []placeSent // of a group
 }
 
 type placeMark struct {
@@ -83,19 +93,20 @@ type placeSent struct {
 	group            string
 }
 
-const placeVersion = 1
+// Version 1 had neither delivered nor dropped nor expired.
+const placeVersion = 2
 
 var errPlace = errors.New("the kept place of a session cannot be read")
 
 // append encodes p.
 //
-//	version, 1
+//	version, 2
 //	flags: 1 connected
-//	left, last identifier, pending, bytes (uvarints)
+//	left, last identifier, pending, bytes, delivered, dropped, expired (uvarints)
 //	names: streams and groups that are referred to below (count, texts)
 //	next: number, then (name, offset)
 //	marks: number, then (count, bytes, until, next)
-//	window and returned: number, then (identifier, flags, size, stream+1, offset, group+1, [topic])
+//	window (with identifier 0: done) and returned: number, then (identifier, flags, size, stream+1, offset, group+1, [topic])
 func (p *place) append(b []byte) []byte {
 	var names []string
 	name := func(s string) uint64 {
@@ -157,6 +168,9 @@ func (p *place) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(p.lastID))
 	b = binary.AppendUvarint(b, p.pending)
 	b = binary.AppendUvarint(b, uint64(max(p.bytes, 0)))
+	for _, n := range []uint64{p.delivered, p.dropped, p.expired} {
+		b = binary.AppendUvarint(b, n)
+	}
 	b = binary.AppendUvarint(b, uint64(len(names)))
 	for _, s := range names {
 		b = binary.AppendUvarint(b, uint64(len(s)))
@@ -167,7 +181,7 @@ func (p *place) append(b []byte) []byte {
 
 // parsePlace decodes what append has encoded.
 func parsePlace(b []byte) (p place, err error) {
-	if len(b) < 2 || b[0] != placeVersion {
+	if len(b) < 2 || b[0] == 0 || b[0] > placeVersion {
 		return p, errPlace
 	}
 	p.connected = b[1]&1 != 0
@@ -176,6 +190,9 @@ func parsePlace(b []byte) (p place, err error) {
 	p.lastID = uint16(r.number())
 	p.pending = r.number()
 	p.bytes = int64(r.number())
+	if b[0] > 1 {
+		p.delivered, p.dropped, p.expired = r.number(), r.number(), r.number()
+	}
 	for range r.length() {
 		r.names = append(r.names, r.text())
 	}
@@ -292,7 +309,7 @@ func (k *cursor) fill(b *Broker, p *place) {
 		next = b.positions()
 	}
 	k.wrote = k.sum(b)
-	p.next, p.pending, p.bytes = b.byName(next), k.pending, k.bytes
+	p.next, p.pending, p.bytes, p.outcome = b.byName(next), k.pending, k.bytes, k.outcome
 	for _, m := range k.marks {
 		p.marks = append(p.marks, placeMark{m.count, m.bytes, m.until, b.byName(m.next)})
 	}
@@ -300,7 +317,7 @@ func (k *cursor) fill(b *Broker, p *place) {
 
 func (k *cursor) restore(b *Broker, p *place) {
 	k.behind = true
-	k.next, k.pending, k.bytes = b.byFeed(p.next), p.pending, p.bytes
+	k.next, k.pending, k.bytes, k.outcome = b.byFeed(p.next), p.pending, p.bytes, p.outcome
 	for _, m := range p.marks {
 		k.marks = append(k.marks, mark{b.byFeed(m.next), m.count, m.bytes, m.until})
 	}
@@ -308,7 +325,7 @@ func (k *cursor) restore(b *Broker, p *place) {
 
 // placed returns where the session is. The caller holds o.mu.
 func (o *outbox) placed() *place {
-	p := &place{connected: o.taken, left: o.s.left, lastID: o.window.lastID}
+	p := &place{connected: o.taken, left: o.s.left, lastID: o.window.lastID, delivered: o.acked}
 	o.fill(o.b, p)
 	for i := range o.window.list {
 		m := &o.window.list[i]
@@ -324,6 +341,9 @@ func (o *outbox) placed() *place {
 		}
 		p.window = append(p.window, ps)
 	}
+	for _, t := range o.done {
+		p.window = append(p.window, placeSent{qos: 2, stream: t.feed.name, offset: t.offset, group: t.group.filter})
+	}
 	return p
 }
 
@@ -334,7 +354,7 @@ func (o *outbox) entries(full bool) (all []Entry) {
 		c, _ := json.Marshal(o.card()) // of plain types
 		all = append(all, Entry{keyCard + o.s.id, c})
 	}
-	o.dirty, o.settled = false, 0
+	o.dirty = false
 	return append(all, Entry{keyPlace + o.s.id, o.placed().append(nil)})
 }
 

@@ -205,7 +205,7 @@ func (b *Broker) newTargets(topic string) *targets {
 		b.mu.Lock()
 		s := b.sessions[client]
 		b.mu.Unlock()
-		if s == nil || !s.rights(b).maySubscribe(topic) {
+		if s == nil || !s.mayReceive(b, topic) {
 			continue
 		}
 		s.out.mu.Lock()

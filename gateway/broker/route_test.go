@@ -281,12 +281,16 @@ func TestTakeoverLosesNothing(t *testing.T) {
 	b := start(t, newFakeLog())
 	c := connect(t, b, v4, "a")
 	c.subscribe(filter{"t", 1})
+	turns := make(chan struct{}, n)
+	for range 3 { // the subscriber may be so many hundreds behind
+		turns <- struct{}{}
+	}
 	go func() {
 		for i := range n {
-			route(b, []event.Event{ev("t", fmt.Sprint(i), 1)})
 			if i%100 == 0 {
-				time.Sleep(time.Millisecond) // lets the subscriber keep up
+				<-turns
 			}
+			route(b, []event.Event{ev("t", fmt.Sprint(i), 1)})
 		}
 	}()
 	seen := map[string]bool{}
@@ -306,6 +310,7 @@ func TestTakeoverLosesNothing(t *testing.T) {
 		c.send(puback(p.id))
 		if len(seen)/100 > reconnects {
 			reconnects++
+			turns <- struct{}{}
 			c = connect(t, b, v4, "a") // the old connection is still open
 		}
 	}

@@ -269,7 +269,7 @@ func (b *Broker) conclude(s *session) (stored bool) {
 	o.unsubscribeAll()
 	o.mu.Lock()
 	o.keepUp()
-	o.window, o.memo, o.debts, o.waits = window{}, nil, nil, departure{}
+	o.window, o.memo, o.debts, o.arrears, o.waits = window{}, nil, nil, nil, departure{}
 	o.mu.Unlock()
 	b.forget(s)
 	return stored
@@ -300,7 +300,7 @@ func (b *Broker) detach(c *conn) {
 		}
 		s.out.lasts = !c.ends
 	}
-	over := s.out.over
+	over, owed := s.out.over, len(s.out.arrears) > 0
 	s.out.mu.Unlock()
 	b.route.Unlock()
 	if w := c.will; w != nil {
@@ -320,7 +320,7 @@ func (b *Broker) detach(c *conn) {
 		b.purge(s)
 	case current && c.ends:
 		b.endSession(s)
-	case current && c.v5:
+	case current && (c.v5 || owed):
 		b.keeper.note(s) // how long it is kept may have changed
 	}
 }
@@ -364,6 +364,7 @@ func (b *Broker) expire(s *session) {
 	back := s.conn != nil
 	s.mu.Unlock()
 	if !back {
+		b.count.sessions.Add(1)
 		b.endSession(s)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,102 +11,6 @@ import (
 
 	"holdfast/gateway/event"
 )
-
-// site is a broker on a log and a state that outlive it.
-type site struct {
-	t     testing.TB
-	log   *fakeLog
-	state *memState
-	main  *memStream
-	with  []func(*Options)
-	*Broker
-}
-
-func newSite(t testing.TB, with ...func(*Options)) *site {
-	s := &site{t: t, log: newFakeLog(), state: newMemState(), main: newMemStream("events"), with: with}
-	s.start()
-	return s
-}
-
-func (s *site) start() {
-	s.t.Helper()
-	o := Options{Listen: []Listener{{Address: "127.0.0.1:0"}}, Emit: s.log.Emit, Release: s.log.Release, Held: s.log.Held, State: s.state}
-	for _, f := range s.with {
-		f(&o)
-	}
-	b, err := New(o)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	follow(b, s.main)
-	if err := b.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { b.Close() })
-	s.Broker = b
-}
-
-// kill starts a new broker on what was on disk, as after kill -9.
-func (s *site) kill() {
-	s.t.Helper()
-	s.state = s.state.freeze()
-	s.Broker.Close()
-	s.start()
-}
-
-// restart stops the broker in order and starts another.
-func (s *site) restart() {
-	s.t.Helper()
-	s.Broker.Close()
-	s.flush()
-	s.start()
-}
-
-// flush waits until all that was put is on disk.
-func (s *site) flush() {
-	done := make(chan struct{})
-	_ = s.state.Put(nil, false, func(error) { close(done) })
-	<-done
-}
-
-// kept waits until the broker has written what has changed.
-func (s *site) kept() {
-	s.keeper.keep(false)
-	s.flush()
-}
-
-func (s *site) route(events ...event.Event) { route(s.Broker, events) }
-
-func (s *site) gone(left int) {
-	s.t.Helper()
-	eventually(s.t, "the end of a connection", func() bool { return len(s.all()) == left })
-}
-
-// resume connects and checks whether there was a session.
-func resume(t testing.TB, b *Broker, v version, id string, present bool, props ...byte) *client {
-	t.Helper()
-	c := dial(t, b, v)
-	c.send(connectPacket(connectOptions{v: v, id: id, keep: true, props: props}))
-	first, body, err := c.read()
-	if err != nil || first != 0x20 || body[1] != 0 || (body[0] == 1) != present {
-		t.Fatalf("got %x % x, %v, want CONNACK with session present %v", first, body, err, present)
-	}
-	return c
-}
-
-// message reads a PUBLISH without acknowledging it.
-func (c *client) message() publish {
-	c.t.Helper()
-	first, body, err := c.read()
-	if err != nil || first>>4 != typePublish {
-		c.t.Fatalf("got %x % x, %v, want PUBLISH", first, body, err)
-	}
-	p, err := parsePublish(first, body, c.v5)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return p
-}
 
 func TestASessionSurvivesTheEndOfTheGateway(t *testing.T) {
 	for _, how := range []string{"stop", "kill"} {
@@ -142,17 +45,6 @@ func TestASessionSurvivesTheEndOfTheGateway(t *testing.T) {
 			c.silence()
 		})
 	}
-}
-
-func unsubscribe(v version, filters ...string) []byte {
-	b := []byte{0, 9}
-	if v {
-		b = append(b, 0)
-	}
-	for _, f := range filters {
-		b = appendText(b, f)
-	}
-	return packet(typeUnsubscribe<<4|2, b)
 }
 
 func TestWhatWasSentBeforeAKillComesAgainAsADuplicateOnly(t *testing.T) {
@@ -252,50 +144,6 @@ func TestEveryWindowMovesOn(t *testing.T) {
 			})
 		}
 	}
-}
-
-func TestAMemberThatDiesLeavesItsShareToTheOthers(t *testing.T) {
-	s := newSite(t)
-	dies := dial(t, s.Broker, v5)
-	dies.send(connectPacket(connectOptions{v: v5, id: "dies"}))
-	dies.connack(0)
-	stays := resume(t, s.Broker, v5, "stays", false)
-	dies.subscribe(filter{"$share/g/t", 1})
-	stays.subscribe(filter{"$share/g/t", 1})
-	for i := range 10 {
-		s.route(ev("t", fmt.Sprint(i), 1))
-	}
-	var got []string
-	for range 5 {
-		got = append(got, stays.receive().Payload)
-		dies.message()
-	}
-	dies.Close()
-	for range 5 {
-		got = append(got, stays.receive().Payload)
-	}
-	stays.silence()
-	slices.Sort(got)
-	if strings.Join(got, "") != "0123456789" {
-		t.Errorf("got %v", got)
-	}
-}
-
-func TestASharedSubscriptionWaitsForItsMembersAndSurvivesAKill(t *testing.T) {
-	s := newSite(t)
-	c := resume(t, s.Broker, v5, "a", false)
-	c.subscribe(filter{"$share/g/t", 1})
-	c.Close()
-	s.gone(0)
-	s.route(ev("t", "1", 1), ev("t", "2", 1))
-	s.kept()
-	s.kill()
-	s.route(ev("t", "3", 1))
-	c = resume(t, s.Broker, v5, "a", true)
-	for _, want := range []string{"1", "2", "3"} {
-		c.receives(received{Topic: "t", Payload: want, QoS: 1})
-	}
-	c.silence()
 }
 
 func TestASubscriptionIsForWhatComesAfterIt(t *testing.T) {
@@ -461,132 +309,60 @@ func TestTheSessionClockDoesNotJump(t *testing.T) {
 	}
 }
 
-func TestAWillSurvivesAKill(t *testing.T) {
-	w := event.Event{Topic: "gone/a", Payload: []byte("dead"), QoS: 1}
-	for _, keep := range []bool{true, false} {
-		t.Run(fmt.Sprint("session lasts ", keep), func(t *testing.T) {
-			s := newSite(t, func(o *Options) { o.willGrace = 50 * time.Millisecond })
-			for _, id := range []string{"stays away", "comes back", "said goodbye"} {
-				c := dial(t, s.Broker, v5)
-				c.send(connectPacket(connectOptions{v: v5, id: id, keep: keep, will: &w}))
-				c.connack(0)
-				if id == "said goodbye" {
-					c.send([]byte{typeDisconnect << 4, 0})
-					c.closed(0)
-				}
-			}
-			s.gone(2)
-			s.flush()
-			s.with = append(s.with, func(o *Options) { o.willGrace = time.Second })
-			s.kill()
-			resume(t, s.Broker, v5, "comes back", keep).silence()
-			// Without a session to come back to, its will is due at once.
-			want := []string{"stays away"}
-			if !keep {
-				want = []string{"comes back", "stays away"}
-			}
-			var from []string
-			for _, e := range s.log.events(t, len(want)) {
-				from = append(from, e.Client)
-			}
-			slices.Sort(from)
-			if !slices.Equal(from, want) {
-				t.Errorf("wills of %v, want %v", from, want)
-			}
-			s.flush()
-			s.flush()
-			s.kill() // and only once
-			time.Sleep(1100 * time.Millisecond)
-			if n := len(s.log.events(t, 1)); n != len(want) {
-				t.Errorf("%d wills, want %d", n, len(want))
-			}
-		})
-	}
-}
-
-func TestAClientThatLeavesBeforeItIsAcceptedLeavesNoWill(t *testing.T) {
-	s := newSite(t)
-	hold := make(chan struct{})
-	s.state.puts <- func() { <-hold } // the disk is slow
-	c := dial(t, s.Broker, v4)
-	c.send(connectPacket(connectOptions{id: "a", will: &event.Event{Topic: "gone", Payload: []byte("x")}}))
-	eventually(t, "the session", func() bool { return s.Stats().Sessions == 1 })
-	c.Close()
-	time.Sleep(10 * time.Millisecond) // until the kernel knows
-	close(hold)
-	s.gone(0)
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	if len(s.log.batches) > 0 {
-		t.Errorf("got %v, want no will", s.log.batches)
-	}
-}
-
-func TestRetainedMessagesSurviveAKill(t *testing.T) {
-	s := newSite(t)
-	keep := func(topic, payload string) event.Event {
-		e := ev(topic, payload, 1)
-		e.Retain = true
-		return e
-	}
-	s.route(keep("r/1", "old"), keep("r/2", "gone"), keep("r/3", "stays"))
-	s.kept()
-	s.route(keep("r/1", "new"), keep("r/2", ""), keep("r/4", "late")) // in the log only
-	s.kill()
-	c := resume(t, s.Broker, v5, "a", false)
-	c.subscribe(filter{"r/+", 1})
-	for _, want := range []string{"r/1 new", "r/3 stays", "r/4 late"} {
-		got := c.receive()
-		if got.Topic+" "+got.Payload != want || !got.Retain {
-			t.Errorf("got %+v, want %s", got, want)
-		}
-	}
-	c.silence()
-}
-
-func TestMoreRetainedMessagesThanTheWindowComeAll(t *testing.T) {
-	const n = 3 * maxWindow
-	s := newSite(t)
-	for i := range n {
-		e := ev(fmt.Sprintf("r/%04d", i), "x", 1)
-		e.Retain = true
-		s.route(e)
-	}
-	c := resume(t, s.Broker, v5, "a", false)
-	c.subscribe(filter{"r/+", 1})
-	for i := range n {
-		if got := c.receive(); got.Topic != fmt.Sprintf("r/%04d", i) {
-			t.Fatalf("got %s, want message %d", got.Topic, i)
-		}
-	}
-	c.silence()
-}
-
-func TestAPlaceIsReadAsItWasWritten(t *testing.T) {
-	p := place{
-		connected: true, left: 5 * time.Second, lastID: 77, pending: 9, bytes: 1000,
-		next:     map[string]uint64{"events": 12, "alerts": 3},
-		marks:    []placeMark{{3, 400, time.Minute, map[string]uint64{"events": 13}}},
-		window:   []placeSent{{id: 7, qos: 2, retain: true, released: true, size: 99, stream: "events", offset: 10}, {id: 8, qos: 1, offset: 4, topic: "r/1", stream: "alerts"}},
-		returned: []placeSent{{stream: "events", offset: 3, group: "$share/g/t"}},
-	}
-	got, err := parsePlace(p.append(nil))
-	if err != nil || !reflect.DeepEqual(got, p) {
-		t.Errorf("got %+v, %v, want %+v", got, err, p)
-	}
-}
-
-func FuzzPlace(f *testing.F) {
-	p := place{next: map[string]uint64{"events": 12}, window: []placeSent{{id: 7, qos: 2, stream: "events", offset: 10, topic: "t"}}}
-	f.Add(p.append(nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := parsePlace(b)
-		if err != nil {
-			return
-		}
-		again, err := parsePlace(p.append(nil))
-		if err != nil || !reflect.DeepEqual(again, p) {
-			t.Errorf("%+v became %+v, %v", p, again, err)
-		}
+func TestWhatBecameOfASessionsMessagesIsCountedAcrossKills(t *testing.T) {
+	age := time.Duration(0)
+	s := newSite(t, func(o *Options) {
+		o.Sessions.Max = 4000
+		o.Age = func(*event.Event) time.Duration { return age }
 	})
+	matched := uint64(0)
+	send := func(payload string, expiry uint32) {
+		e := ev("t", payload, 1)
+		if expiry > 0 {
+			e.Properties = &event.Properties{HasExpiry: true, Expiry: expiry}
+		}
+		s.route(e)
+		matched++
+	}
+	account := func(when string) (st SessionStats) {
+		t.Helper()
+		for _, st = range s.Sessions(10) {
+		}
+		if sum := st.Delivered + st.Waiting + uint64(st.Sent) + st.Dropped + st.Expired; st.Client != "a" || sum != matched {
+			t.Errorf("%s: %+v are %d messages, of %d", when, st, sum, matched)
+		}
+		return st
+	}
+	c := resume(t, s.Broker, v5, "a", false, propMaximumPacket, 0, 0, 8, 0) // packets of 2 KiB at most
+	c.subscribe(filter{"t", 1})
+	send("1", 0)
+	send(strings.Repeat("x", 3000), 0)
+	c.receive()
+	c.silence()
+	if st := account("connected"); st.Delivered != 1 || st.Dropped != 1 || !st.Connected {
+		t.Errorf("got %+v, want one message that was delivered and one that was too large", st)
+	}
+	c.Close()
+	s.gone(0)
+	for i := range 30 {
+		send(strings.Repeat("x", 200), uint32(i%2*10))
+	}
+	away := account("away")
+	if away.Dropped < 10 || away.Waiting == 0 || away.Connected {
+		t.Errorf("got %+v, want some messages dropped", away)
+	}
+	s.kept()
+	s.kill()
+	if st := account("after a kill"); st.Dropped != away.Dropped || st.Delivered != 1 {
+		t.Errorf("got %+v, want %+v", st, away)
+	}
+	age = 20 * time.Second
+	c = resume(t, s.Broker, v5, "a", true)
+	for range away.Waiting / 2 {
+		c.receive()
+	}
+	c.silence()
+	if st := account("at the end"); st.Waiting != 0 || st.Expired < away.Waiting/2 || !st.Connected {
+		t.Errorf("got %+v, want half of what waited expired", st)
+	}
 }

@@ -66,9 +66,9 @@ func (c *conn) subscribe(r request) error {
 	rights := s.rights(b)
 	b.route.Lock()
 	for i, filter := range r.filters {
-		peer := introduced(filter)
-		if !rights.maySubscribe(filter) && !(c.bridge && peer != "") {
-			b.say("mqtt subscription refused", c.name(), fmt.Errorf("user %q may not subscribe to %s", c.who.user, filter))
+		peer, may := introduced(filter), rights.toSubscribe(filter)
+		if !may.allowed && !(c.bridge && peer != "") {
+			b.say("mqtt subscription refused", c.name(), fmt.Errorf("user %q may not subscribe to %s: %v", c.who.user, filter, may))
 			if codes[i] = codeNotAuthorized; !c.v5 {
 				codes[i] = codeUnspecified
 			}
@@ -95,6 +95,7 @@ func (c *conn) subscribe(r request) error {
 	}
 	b.route.changed()
 	b.route.Unlock()
+	debts := s.out.pledge(fresh)
 	if err := b.keeper.tell(s); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
@@ -110,7 +111,7 @@ func (c *conn) subscribe(r request) error {
 			c.origin = s.origin()
 		}
 	}
-	s.out.owe(fresh)
+	s.out.owe(debts)
 	return nil
 }
 

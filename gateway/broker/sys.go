@@ -116,6 +116,12 @@ func (s *sys) figures(now time.Time) (all []figure) {
 	for _, topic := range []string{"clients/disconnected", "clients/inactive"} {
 		add(topic, uint64(total-stats.Clients))
 	}
+	add("clients/expired", stats.Expiries)
+	// Messages are not stored for subscribers, but wait in the log.
+	stored := stats.Waiting + uint64(stats.Retained)
+	add("messages/stored", stored)
+	add("store/messages/count", stored)
+	add("store/messages/bytes", uint64(stats.Bytes+stats.RetainedBytes))
 	add("messages/received", c.packetsIn.Load())
 	add("messages/sent", c.packetsOut.Load())
 	add("publish/messages/received", stats.Received)
@@ -126,6 +132,7 @@ func (s *sys) figures(now time.Time) (all []figure) {
 	add("bytes/received", c.bytesIn.Load())
 	add("bytes/sent", c.bytesOut.Load())
 	add("subscriptions/count", uint64(max(atomic.LoadInt64(&s.b.server.Info.Subscriptions), 0)))
+	add("shared_subscriptions/count", uint64(stats.Shared))
 	add("retained messages/count", uint64(stats.Retained))
 	heap := heapBytes()
 	s.heap = max(s.heap, heap)

@@ -16,12 +16,13 @@ import (
 func sysTopics() []string {
 	topics := []string{
 		"bytes/received", "bytes/sent",
-		"clients/active", "clients/connected", "clients/disconnected", "clients/inactive", "clients/maximum", "clients/total",
+		"clients/active", "clients/connected", "clients/disconnected", "clients/expired", "clients/inactive", "clients/maximum", "clients/total",
 		"heap/current", "heap/maximum",
-		"messages/received", "messages/sent",
+		"messages/received", "messages/sent", "messages/stored",
 		"publish/bytes/received", "publish/bytes/sent",
 		"publish/messages/dropped", "publish/messages/received", "publish/messages/sent",
-		"retained messages/count", "subscriptions/count", "uptime", "version",
+		"retained messages/count", "shared_subscriptions/count", "store/messages/bytes", "store/messages/count",
+		"subscriptions/count", "uptime", "version",
 	}
 	for _, of := range []string{
 		"bytes/received", "bytes/sent", "connections", "messages/received", "messages/sent",
@@ -104,7 +105,7 @@ func TestOnlyWhatHasChangedIsToldAgain(t *testing.T) {
 	s.tell(now)
 	c := connect(t, b, v4, "watcher")
 	c.subscribe(filter{"$SYS/broker/version", 0}, filter{"$SYS/broker/clients/+", 0})
-	for range 7 {
+	for range 8 {
 		c.receive()
 	}
 	s.tell(now.Add(10 * time.Second))

@@ -11,6 +11,17 @@ import (
 type will struct {
 	event event.Event
 	delay time.Duration
+	due   time.Duration // by the broker's clock, once its client has left; guarded by outbox.mu
+}
+
+// rest is how long a will that was kept has still to wait. A client that left
+// before the gateway went down has had a part of its delay. Others, and those
+// whose time came while there was no gateway, have some time to come back.
+func (w *will) rest(now, grace time.Duration) time.Duration {
+	if w.due == 0 {
+		return max(w.delay, grace)
+	}
+	return min(max(w.due-now, grace), w.delay)
 }
 
 // cancelWill stops a will that waits and returns what would publish it.
@@ -29,6 +40,9 @@ func (b *Broker) leaveWill(s *session, w *will, delay time.Duration) {
 		b.publishWill(s, w)
 		return
 	}
+	s.out.mu.Lock()
+	w.due = b.keeper.clock() + delay
+	s.out.mu.Unlock()
 	b.waitWill(s, w, delay)
 }
 
@@ -60,7 +74,7 @@ func (b *Broker) publishWill(s *session, w *will) {
 	s.mu.Unlock()
 	if banned || !s.rights(b).mayPublish(w.event.Topic) {
 		b.count.refused.Add(1)
-		b.say("mqtt will refused", s.id, fmt.Errorf("user %q may not publish to %s any more", s.user, w.event.Topic))
+		b.say("mqtt will refused", s.id, fmt.Errorf("user %q may not publish to %s any more: %v", s.user, w.event.Topic, s.rights(b).toPublish(w.event.Topic)))
 		return
 	}
 	e := w.event
@@ -93,6 +107,6 @@ func (s *session) willDone(b *Broker, w *will) {
 		o.stored = false
 		b.keeper.write(forgotten(s.id)...)
 	default:
-		b.keeper.write(o.entries(true)...)
+		_ = o.write(true, false, nil)
 	}
 }

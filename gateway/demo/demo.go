@@ -1,5 +1,5 @@
 // Package demo plays what Holdfast is for, in one process: simulated boards
-// and a device, a gateway with a few rules, and a cloud whose link goes down
+// and two devices, a gateway with a few rules, and a cloud whose link goes down
 // for the middle third of the time. At the end it asks all of them what they
 // have seen, and compares.
 //
@@ -66,7 +66,7 @@ type Options struct {
 // Moment is the state of the play at a time.
 type Moment struct {
 	At           time.Duration // since the sensors were started
-	Acknowledged uint64        // to the boards and the device
+	Acknowledged uint64        // to the boards and the devices
 	Alerts       uint64        // that rules have written
 	Averages     uint64        // likewise
 	Delivered    uint64        // events and results in the cloud

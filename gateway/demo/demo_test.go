@@ -13,6 +13,7 @@ import (
 	"holdfast/devices"
 	"holdfast/devices/bme280"
 	"holdfast/devices/bus"
+	"holdfast/devices/sht4x"
 	"holdfast/devices/sim"
 	"holdfast/gateway"
 	"holdfast/gateway/forward"
@@ -32,7 +33,7 @@ func options(t *testing.T) Options {
 		Dir: dir, For: 3 * time.Second, Seed: 7, Interval: 50 * time.Millisecond,
 		Parts: gateway.Parts{
 			Sinks:   []forward.Kind{httpsink.Kind},
-			Drivers: []devices.Driver{bme280.Driver},
+			Drivers: []devices.Driver{bme280.Driver, sht4x.Driver},
 			Buses:   bus.Buses{Simulated: boards.Open},
 		},
 		Look: func(Moment) {}, Tell: func(News) {},

@@ -11,7 +11,7 @@ import (
 // Report is what became of every event, counted by those who sent, kept and
 // received them, each for itself.
 type Report struct {
-	Acknowledged uint64 // messages and readings, by the count of the boards and the device
+	Acknowledged uint64 // messages and readings, by the count of the boards and the devices
 	Wills        uint64 // that the broker published for boards whose link broke
 	Resent       uint64 // messages that boards sent again, or whose acknowledgement they never saw
 	Logged       uint64 // events in the stream events, by the log

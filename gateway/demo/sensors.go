@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"holdfast/devices"
@@ -15,7 +14,7 @@ import (
 // boardCount is three times the plant of the scenario.
 const boardCount = 24
 
-// sensors are the simulated boards, and the device at the simulated bus.
+// sensors are the simulated boards, and the devices at the simulated buses.
 type sensors struct {
 	promises *promises
 	counters sim.Counters
@@ -25,13 +24,14 @@ type sensors struct {
 	end  sim.Stats
 	err  error
 
-	device   atomic.Pointer[devices.Feed] // nil until the device runs
-	plugged  context.Context              // ends when the device is pulled
+	mu       sync.Mutex
+	devices  map[*devices.Feed]bool // those that run
+	plugged  context.Context        // ends when the devices are pulled
 	pullPlug context.CancelFunc
 }
 
 func newSensors(p *promises) *sensors {
-	s := &sensors{promises: p, done: make(chan struct{})}
+	s := &sensors{promises: p, done: make(chan struct{}), devices: map[*devices.Feed]bool{}}
 	s.plugged, s.pullPlug = context.WithCancel(context.Background())
 	return s
 }
@@ -55,25 +55,24 @@ func (s *sensors) start(addr string, seed uint64) error {
 	return nil
 }
 
-// halt has the boards say goodbye, and pulls the device out; done is closed
+// halt has the boards say goodbye, and pulls the devices out; done is closed
 // once the boards have gone.
 func (s *sensors) halt() {
 	s.stop()
 	s.pullPlug()
 }
 
-// captured returns how many events of the device are on disk, by its own
-// count: its readings, and that it came online.
-func (s *sensors) captured() uint64 {
-	feed := s.device.Load()
-	if feed == nil {
-		return 0
+// captured returns how many events of the devices are on disk, by their own
+// count: their readings, and that they came online.
+func (s *sensors) captured() (n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for feed := range s.devices {
+		if st := feed.Status(); st.State != devices.Starting {
+			n += st.Captured + 1
+		}
 	}
-	st := feed.Status()
-	if st.State == devices.Starting {
-		return 0
-	}
-	return st.Captured + 1
+	return n
 }
 
 // watched returns d such that its devices are counted, and can be pulled out.
@@ -89,14 +88,16 @@ func (s *sensors) watched(d devices.Driver) devices.Driver {
 	return d
 }
 
-// socket is what the device is plugged into.
+// socket is what a device is plugged into.
 type socket struct {
 	device  devices.Source
 	sensors *sensors
 }
 
 func (p *socket) Run(ctx context.Context, feed *devices.Feed) error {
-	p.sensors.device.Store(feed)
+	p.sensors.mu.Lock()
+	p.sensors.devices[feed] = true
+	p.sensors.mu.Unlock()
 	plugged, pulled := context.WithCancel(ctx)
 	defer pulled()
 	defer context.AfterFunc(p.sensors.plugged, pulled)()

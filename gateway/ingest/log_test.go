@@ -216,7 +216,7 @@ func load(addr string, c int, next *int, answered map[int]bool, answers chan<- s
 // request may make one.
 func TestNoBatchIsTooLargeForTheStore(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes some 60 MB")
+		t.Skip("SKIP: writes some 60 MB; go test without -short does it")
 	}
 	s, log, err := serve(t.TempDir(), true)
 	if err != nil {

@@ -80,9 +80,7 @@ func TestABodyThatIsStillArrivingDoesNotHoldUpTheStop(t *testing.T) {
 	if _, err := rest.Write([]byte("the first part")); err != nil { // returns once the client has read it
 		t.Fatal(err)
 	}
-	for s.budget.taken.Load() == 0 { // until the server reads the body
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "the server reads the body", func() bool { return s.budget.taken.Load() > 0 })
 	s.StopIntake()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -117,7 +115,15 @@ func TestClosingSaysWhatItCutOff(t *testing.T) {
 		t.Error("a request that was cut off was answered")
 	}
 	done(nil)
-	for s.open.Load() > 0 { // until its goroutine has ended, for the Close of the cleanup
-		time.Sleep(time.Millisecond)
+	until(t, "its goroutine has ended, for the Close of the cleanup", func() bool { return s.open.Load() == 0 })
+}
+
+// until waits until a condition holds that no event announces.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
 	}
 }

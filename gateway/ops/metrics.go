@@ -87,6 +87,8 @@ var gatewayMetrics = []metric[Status]{
 		func(s Status) float64 { return float64(s.MQTT.Expired) }),
 	family(gauge, "mqtt_retained_messages", "Topics with a retained message.", nil,
 		func(s Status) float64 { return float64(s.MQTT.Retained) }),
+	family(counter, "mqtt_not_retained_total", "Messages that were not retained because mqtt.max_retained is reached.", nil,
+		func(s Status) float64 { return float64(s.MQTT.NotRetained) }),
 
 	family(gauge, "dead_letters", "Dead letters that are open.", nil,
 		func(s Status) float64 { return float64(s.Dead.Open) }),

@@ -17,7 +17,7 @@ func fullStatus() Status {
 		Store: StoreStatus{Path: "/data", Bytes: 1 << 30, Free: 2 << 30, Commits: 10,
 			Latency: Latency{Sum: Seconds(5 * time.Millisecond), P50: Seconds(400 * time.Microsecond), P99: Seconds(2 * time.Millisecond)}},
 		Streams: []StreamStatus{
-			{Name: "events", First: 3, Next: 103, Bytes: 4096, Max: 1 << 28, Keep: Seconds(24 * time.Hour), Appended: 102, Dropped: 2},
+			{Name: "events", First: 3, Next: 103, Bytes: 4096, Max: 1 << 28, Keep: new(Seconds(24 * time.Hour)), Appended: 102, Dropped: 2},
 			{Name: "alerts", First: 1, Next: 1},
 		},
 		Destinations: []DestinationStatus{

@@ -80,8 +80,9 @@ type StreamStatus struct {
 	// MaxEvents is how many events it may hold; 0 if that does not matter.
 	MaxEvents uint64 `json:"max_events,omitempty"`
 	WhenFull  string `json:"when_full"` // drop_oldest, block or reject
-	// Keep is how long delivered events stay for replay.
-	Keep Seconds `json:"keep_seconds"`
+	// Keep is how long delivered events stay for replay; nil for dead letters,
+	// which stay whoever has read them.
+	Keep *Seconds `json:"keep_seconds,omitempty"`
 	// Of all events appended since the store was created, removed are those
 	// that are not kept any more. Of these, dropped and expired are those that
 	// some destination had not taken, because the stream was full or they were
@@ -193,6 +194,27 @@ type MQTTStatus struct {
 	Dropped  uint64            `json:"dropped"`  // messages that a subscriber was away too long or too slow for
 	Expired  uint64            `json:"expired"`  // messages that expired before a subscriber could have them
 	Retained int               `json:"retained"` // topics with a retained message
+	// NotRetained are messages beyond mqtt.max_retained.
+	NotRetained uint64 `json:"not_retained"`
+	// Ledgers are those of sessions and shared subscriptions for which messages
+	// wait or have been lost, the ones with most waiting first, 20 at most.
+	Ledgers []SessionStatus `json:"session_ledgers,omitempty"`
+}
+
+// SessionStatus says what became of the messages at QoS 1 and 2 that an MQTT
+// session which outlasts its connections was to have. Its counts survive
+// restarts, those of MQTTStatus do not.
+type SessionStatus struct {
+	Client    string  `json:"client"` // or the filter of a shared subscription, with $share
+	User      string  `json:"user,omitempty"`
+	Connected bool    `json:"connected"`
+	Away      Seconds `json:"away"`          // how long it has not been connected
+	Waiting   uint64  `json:"waiting"`       // messages in the log
+	Bytes     int64   `json:"waiting_bytes"` // of these
+	Sent      int     `json:"sent"`          // and not acknowledged
+	Delivered uint64  `json:"delivered"`     // acknowledged; members of a shared subscription count it
+	Dropped   uint64  `json:"dropped"`
+	Expired   uint64  `json:"expired"`
 }
 
 // IngestStatus describes what comes in over HTTP.

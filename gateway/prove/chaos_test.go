@@ -3,10 +3,13 @@
 package prove
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -145,13 +148,17 @@ func (k *chaos) rename() {
 	k.reload()
 }
 
-// breakConfig shows the gateway a configuration with a mistake.
+// breakConfig shows the gateway a configuration with a mistake, which it must
+// refuse.
 func (k *chaos) breakConfig() {
+	k.t.Helper()
 	if err := k.gateway.configure(k.config() + "nonsense: {}\n"); err != nil {
 		k.t.Fatal(err)
 	}
-	k.gateway.cmd.Process.Signal(syscall.SIGHUP)
-	time.Sleep(50 * time.Millisecond) // for the signal to be seen before the next configuration is there
+	out, err := exec.Command(k.gateway.bin, "reload", "--config", k.gateway.configPath()).CombinedOutput()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		k.t.Fatalf("holdfast reload: %v, not that the configuration has a mistake\n%s", err, out)
+	}
 	if err := k.gateway.configure(k.config()); err != nil {
 		k.t.Fatal(err)
 	}
@@ -227,6 +234,11 @@ func (k *chaos) recount() {
 	if appended["dead"] != dead {
 		t.Errorf("%d dead letters were appended, the ledgers say %d", appended["dead"], dead)
 	}
+	for _, code := range []int{http.StatusBadRequest, http.StatusUnprocessableEntity} {
+		if c.alone[code] == 0 {
+			t.Errorf("no event was refused for good with %d, so the run shows nothing about it", code)
+		}
+	}
 	if n := uint64(len(c.hot)); appended["alerts"] != n {
 		t.Errorf("%d events are hot, %d alerts were raised", n, appended["alerts"])
 	}
@@ -249,5 +261,6 @@ func (k *chaos) recount() {
 		acts = append(acts, fmt.Sprintf("%d × %s", k.done[name], name))
 	}
 	t.Logf("%s; answers %v", strings.Join(acts, ", "), c.answers)
-	t.Logf("%d messages acknowledged, %d events, %d alerts, %d dead letters: %d ledgers equal the independent count", k.fleet.acked(), appended["events"], appended["alerts"], dead, ledgers)
+	t.Logf("%d messages acknowledged, %d events, %d alerts, %d dead letters (%d refused with 400, %d with 422): %d ledgers equal the independent count",
+		k.fleet.acked(), appended["events"], appended["alerts"], dead, c.alone[http.StatusBadRequest], c.alone[http.StatusUnprocessableEntity], ledgers)
 }

@@ -24,6 +24,7 @@ type cloud struct {
 	mood   mood
 	taken  map[string]*offsets // by destination/stream: answered with 200
 	poison map[string]*offsets // by destination/stream: refused for good, alone
+	alone  map[int]int         // events refused for good, alone, by status
 	bad    []string
 	// What the events were, by offset of the stream events.
 	hot      map[uint64]bool // hotter than the rule's threshold
@@ -41,7 +42,7 @@ type mood struct {
 func newCloud(t testing.TB) *cloud {
 	c := &cloud{
 		addr: freeAddr(), taken: map[string]*offsets{}, poison: map[string]*offsets{},
-		hot: map[uint64]bool{}, messages: map[[2]int]uint64{}, answers: map[int]int{},
+		alone: map[int]int{}, hot: map[uint64]bool{}, messages: map[[2]int]uint64{}, answers: map[int]int{},
 	}
 	t.Cleanup(c.down)
 	return c
@@ -134,17 +135,29 @@ func (c *cloud) judge(destination string, batch []item, m mood) (code int) {
 		if !readings[i].Poison {
 			continue
 		}
+		code := badEvent(it)
 		if len(batch) == 1 {
 			c.see(it, readings[i])
-			at(c.poison, destination+"/"+it.Stream).add(it.Offset)
+			if at(c.poison, destination+"/"+it.Stream).add(it.Offset) {
+				c.alone[code]++
+			}
 		}
-		return http.StatusUnprocessableEntity
+		return code
 	}
 	for i, it := range batch {
 		c.see(it, readings[i])
 		at(c.taken, destination+"/"+it.Stream).add(it.Offset)
 	}
 	return http.StatusOK
+}
+
+// badEvent is the status that a poison event is always answered with, one of
+// the two that say that the fault is the event's.
+func badEvent(it item) int {
+	if it.Offset%2 == 0 {
+		return http.StatusBadRequest
+	}
+	return http.StatusUnprocessableEntity
 }
 
 func (c *cloud) see(it item, r reading) {
@@ -170,15 +183,17 @@ type offsets struct {
 	n    uint64
 }
 
-func (o *offsets) add(offset uint64) {
+// add reports whether the offset is new.
+func (o *offsets) add(offset uint64) bool {
 	if o.has(offset) {
-		return
+		return false
 	}
 	for uint64(len(o.bits)) <= offset/64 {
 		o.bits = append(o.bits, 0)
 	}
 	o.bits[offset/64] |= 1 << (offset % 64)
 	o.n++
+	return true
 }
 
 func (o *offsets) has(offset uint64) bool {

@@ -8,8 +8,8 @@
 //
 //	go test -tags prove -v -run TestKill ./gateway/prove
 //
-// .ci/run runs them all, in their short form. PROVE_LONG=1 runs the long form,
-// the one whose figures the README quotes. HOLDFAST_BIN names a binary to use
+// .ci/run runs them all, in their short form, whose figures the README quotes;
+// with PROVE_LONG=1 in their long form. HOLDFAST_BIN names a binary to use
 // instead of one built for the occasion. A proof that cannot run here says why
 // and is skipped; with CI=true it fails instead.
 package prove

@@ -35,7 +35,7 @@ var machines = map[string]machine{
 	"amd64": {
 		emulator: "qemu-system-x86_64", console: "ttyS0",
 		hardware: []string{"-M", "pc", "-cpu", "max", "-m", "512"}, options: "mitigations=off", clock: "virtual",
-		modules: append(usbModules, "gpio-sim"),
+		modules: append(usbModules, "gpio-sim", "spi-sc18is602", "spi-selects"),
 	},
 	"arm": {
 		emulator: "qemu-system-arm", console: "ttyS4,115200n8", dtb: true, clock: "real", // with the other it hangs

@@ -2,7 +2,11 @@
 
 package hardware
 
-import "holdfast/devices/sim"
+import (
+	"encoding/binary"
+
+	"holdfast/devices/sim"
+)
 
 // Adapter is a USB adapter with an I²C bus that the kernel's driver i2c-tiny-usb
 // works: it gives up a stuck bus after 2 s.
@@ -55,14 +59,15 @@ func (a *Adapter) control(s setup, data []byte) ([]byte, error) {
 		getFunctions = 1
 		setDelay     = 2
 		getStatus    = 3
-		message      = 4 // and the bits of first and last in a transfer
-		functions    = 1 // plain I²C
+		message      = 4       // and the bits of first and last in a transfer
+		functions    = 1       // plain I²C, of which the kernel can make more:
+		bytes        = 1 << 20 // writes of a register of one byte
 
 		acknowledged, notAcknowledged = 1, 2
 	)
 	switch s.request {
 	case getFunctions:
-		return []byte{functions, 0, 0, 0}, nil
+		return binary.LittleEndian.AppendUint32(nil, functions|bytes), nil
 	case setDelay:
 		return nil, nil
 	case getStatus:

@@ -2,7 +2,6 @@ package httpsink
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/gateway/forward"
@@ -127,35 +125,9 @@ func (s *Sink) unreachable(ctx context.Context, err error) error {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	var unknown x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
-	var dns *net.DNSError
-	var op *net.OpError
-	switch {
-	case errors.As(err, &unknown):
-		return fmt.Errorf("%s: %w; set tls.ca to the authority's certificate", s.label, err)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Errorf("%s: %w; check the far side's certificate and the clock of this device", s.label, err)
-	case errors.As(err, &host):
-		return fmt.Errorf("%s: %w; check url, or set tls.server_name", s.label, err)
-	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
-		return fmt.Errorf("%s: the far side refused the TLS connection: %w; check tls.cert and tls.key", s.label, op.Err)
-	case strings.HasPrefix(s.url, "https:") && isHangUp(err):
+	if strings.HasPrefix(s.url, "https:") && (forward.IsHangUp(err) || errors.Is(err, net.ErrClosed)) {
 		// The alert that says so is lost when the connection is reset.
 		return fmt.Errorf("%s: the far side ended the connection without an answer; if it asks for a client certificate, check tls.cert and tls.key", s.label)
-	case errors.As(err, &dns):
-		return fmt.Errorf("%s: %s cannot be resolved: %s", s.label, dns.Name, dns.Err)
-	case errors.As(err, &op) && op.Addr != nil:
-		for inner := op; errors.As(inner.Err, &inner); {
-			op = inner
-		}
-		// Not op itself: its text has the local port, which differs every time.
-		return fmt.Errorf("%s: %s %v: %w", s.label, op.Op, op.Addr, op.Err)
 	}
-	return fmt.Errorf("%s: %w", s.label, err)
-}
-
-func isHangUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
+	return fmt.Errorf("%s: %w", s.label, forward.Unreachable(err))
 }

@@ -3,20 +3,19 @@ package mqttsink
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"holdfast/gateway/forward"
 )
 
 const (
@@ -136,7 +135,7 @@ func (f *far) try(ctx context.Context, s session, level uint) (*connection, erro
 		}
 		l.fail(err)
 		refused := f.refused(ctx, code, err)
-		if level == levelBridge && ctx.Err() == nil && (code == 1 || isHangUp(err)) {
+		if level == levelBridge && ctx.Err() == nil && (code == 1 || forward.IsHangUp(err)) {
 			refused = &strangeError{refused}
 		}
 		return nil, refused
@@ -211,7 +210,7 @@ func (f *far) refused(ctx context.Context, code byte, err error) error {
 	case 4, 5:
 		return fmt.Errorf("%s: the far side refuses the login: %w; check username, password and client_id", f.label, err)
 	}
-	if ctx.Err() == nil && isHangUp(err) {
+	if ctx.Err() == nil && forward.IsHangUp(err) {
 		return fmt.Errorf("%s: the far side hung up instead of answering; check the port, client_id, username, password, and tls.cert if it asks for a client certificate", f.label)
 	}
 	return f.explain(ctx, err)
@@ -222,30 +221,8 @@ func (f *far) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", f.label, ctx.Err())
 	}
-	var unknown x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
-	var dns *net.DNSError
-	var op *net.OpError
-	switch {
-	case errors.As(err, &unknown):
-		return fmt.Errorf("%s: %w; set tls.ca to the authority's certificate", f.label, err)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Errorf("%s: %w; check the far side's certificate and the clock of this device", f.label, err)
-	case errors.As(err, &host):
-		return fmt.Errorf("%s: %w; check url, or set tls.server_name", f.label, err)
-	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
-		return fmt.Errorf("%s: the far side refused the TLS connection: %w; check tls.cert and tls.key", f.label, op.Err)
-	case errors.As(err, &dns):
-		return fmt.Errorf("%s: %s cannot be resolved: %s", f.label, dns.Name, dns.Err)
-	case isHangUp(err):
+	if forward.IsHangUp(err) {
 		return fmt.Errorf("%s: the far side ended the connection", f.label)
-	case errors.As(err, &op): // its text has the local port, which differs every time
-		return fmt.Errorf("%s: %s: %w", f.label, op.Op, op.Err)
 	}
-	return fmt.Errorf("%s: %w", f.label, err)
-}
-
-func isHangUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return fmt.Errorf("%s: %w", f.label, forward.Unreachable(err))
 }

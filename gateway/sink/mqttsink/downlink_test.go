@@ -339,7 +339,9 @@ func TestTheStatusTopicShowsTheGatewayComeAndGo(t *testing.T) {
 	yaml := "url: " + f.url() + "\nstatus: {topic: 'gw/{gateway}/{destination}', offline: gone}"
 	s := source(t, yaml)
 	stop := run(t, s, &journal{})
-	eventually(t, "online", func() bool { return len(f.taken()) == 1 })
+	// The stop is in order only once the PUBACK has come too; before that the
+	// far side would publish the will.
+	eventually(t, "online", func() bool { return len(f.taken()) == 1 && s.Status().Connected })
 	stop()
 	eventually(t, "offline", func() bool { return len(f.taken()) == 2 })
 	want := []publish{
