@@ -47,10 +47,12 @@ func TestPowerCutsLeaveTheStateOfAllRulesAsInAnUndisturbedRunOverTheSameLog(t *t
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := filepath.Join(shortDir(t), "seen")
+	dir := shortDir(t)
+	seen := filepath.Join(dir, "seen")
 	t.Setenv("PROVE_SEEN", seen)
+	t.Setenv("TMPDIR", dir) // what is killed removes nothing
 	role := func(name, args string) string { return fmt.Sprintf("%s=%s '%s' %s", roleEnv, name, self, args) }
-	cmd := exec.Command("bash", filepath.Join("..", ".ci", "powercut.sh"), shortDir(t), "4", "6",
+	cmd := exec.Command("bash", filepath.Join("..", ".ci", "powercut.sh"), filepath.Join(dir, "work"), "4", "6",
 		role("write", "@DIR@"), role("check", "@DIR@ @PROMISES@"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	b, err := cmd.CombinedOutput()

@@ -359,7 +359,11 @@ func (p *processor) commit(outputs []rules.Output, failures []rules.Failure, cov
 	}
 	for i := range failures {
 		f := &failures[i]
-		add(streamDead, ruleLetter(f, p.gateway, p.stream.Name(), p.log.Now()))
+		// A dead letter that a rule fails on is one already, and so is what a rule
+		// has made of one: another letter would come back for ever.
+		if p.stream.Name() != streamDead && (f.Event.Cause == nil || f.Event.Cause.Stream != streamDead) {
+			add(streamDead, ruleLetter(f, p.gateway, p.stream.Name(), p.log.Now()))
+		}
 	}
 	p.room <- struct{}{}
 	p.pending.Add(1)

@@ -204,3 +204,32 @@ rules:
 		}
 	}
 }
+
+// Otherwise each letter would make another one, for ever.
+func TestADeadLetterThatARuleFailsOnIsNotAnotherOne(t *testing.T) {
+	sink := newMemory()
+	g, stop := run(t, t.TempDir(), `
+streams: {other: {topics: [other/#]}}
+rules:
+  - {name: bad, from: q, where: missing > 1, emit: {stream: out}}
+  - {name: fails, from: {stream: dead}, where: missing > 2, emit: {stream: out}}
+  - {name: passes, from: {stream: dead}, emit: [{stream: seen, topic: "seen/{topic}"}, {stream: other, topic: "other/{topic}"}]}
+  - {name: later, from: {stream: other}, where: missing > 3, emit: {stream: out}}
+destinations:
+  all: {type: memory, from: [seen], batch: {linger: 0s}}
+`, sink)
+	defer stop()
+	for n, payload := range []string{"1", "2", "3"} {
+		send(t, g, "q", payload)
+		sink.await(t, "seen", n+1)
+	}
+	if got, want := payloadsOf(sink.await(t, "seen", 3)), "seen/q 1\nseen/q 2\nseen/q 3"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if err := g.log.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, next := g.log.Stream(streamDead).Bounds(); next != 4 {
+		t.Errorf("there are %d dead letters of 3 events", next-1)
+	}
+}

@@ -99,7 +99,11 @@ func (l *loader) rules(sections []*config.Section, o rules.Options) {
 	l.errs.Add(err)
 	for _, s := range sections {
 		for _, emit := range listOf(s.Child("emit")) {
+			l.notDead(emit, "stream")
 			l.outputStream(text(emit.Child("stream")))
+		}
+		if window := s.Child("window"); window != nil {
+			l.notDead(window, "late")
 		}
 	}
 	if err == nil {
@@ -120,6 +124,13 @@ func (l *loader) rules(sections []*config.Section, o rules.Options) {
 		for _, from := range listOf(s.Child("from")) {
 			l.ruleSource(from)
 		}
+	}
+}
+
+// notDead refuses the stream of dead letters as one that a rule writes to.
+func (l *loader) notDead(s *config.Section, key string) {
+	if name, ok := text(s.Child(key)); ok && name == streamDead {
+		l.errs.Add(s.Errorf(key, "the stream %s holds what rules and destinations failed on, and nothing else; write to a stream of another name", streamDead))
 	}
 }
 

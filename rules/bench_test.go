@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -72,13 +73,20 @@ func BenchmarkFilters100(b *testing.B) {
 }
 
 // BenchmarkTopics1000 is a thousand rules, of which each event concerns one by
-// its topic, beside three rules of the same kind that share the same events.
+// its topic, beside three rules that share the same events, and three of which
+// each reads them all.
 func BenchmarkTopics1000(b *testing.B) {
-	for _, rules := range []int{3, 1000} {
-		b.Run(fmt.Sprintf("rules=%d", rules), func(b *testing.B) {
+	for _, rules := range []int{3, -3, 1000} {
+		name, from := fmt.Sprintf("rules=%d", rules), "%d"
+		if rules < 0 {
+			rules = -rules
+			name, from = fmt.Sprintf("rules=%d/each-reads-all", rules), "+"
+		}
+		b.Run(name, func(b *testing.B) {
 			var y strings.Builder
 			for i := range rules {
-				fmt.Fprintf(&y, "- {name: r%d, from: plant/%d/+/temp, where: 'temperature > 80 && unit == \"C\"', emit: {stream: alerts, topic: a}}\n", i, i)
+				from := strings.ReplaceAll(from, "%d", strconv.Itoa(i))
+				fmt.Fprintf(&y, "- {name: r%d, from: plant/%s/+/temp, where: 'temperature > %d && unit == \"C\"', emit: {stream: alerts, topic: a}}\n", i, from, 80+i)
 			}
 			evs := events(1000, "", payload120)
 			for i := range evs {
@@ -297,7 +305,7 @@ func BenchmarkBatch(b *testing.B) {
 				for b.Loop() {
 					ev := evs[n%len(evs):][:1]
 					n++
-					ev[0].Offset, ev[0].Received = uint64(n), event.Time(1717243200e9+int64(n)*1e3)
+					ev[0].Offset, ev[0].Received = uint64(n), 1717243200e9+event.Time(n)*1e3
 					now := Input{Now: ev[0].Received}
 					res.Reset()
 					e.Step(ev, &res)

@@ -118,6 +118,7 @@ func (r *resolver) latestCall(n *ast.Node, x *ast.CallNode) term {
 	t := template{text: topic}
 	part := ""
 	levels := strings.Split(topic, "/")
+	sample := slices.Clone(levels)
 	captures := c.sp.source.captures()
 	for i, level := range levels {
 		if i > 0 {
@@ -134,11 +135,11 @@ func (r *resolver) latestCall(n *ast.Node, x *ast.CallNode) term {
 			return term{node: x}
 		}
 		t.parts, t.between = append(t.parts, part), append(t.between, hole{capture: name})
-		part, levels[i] = "", "+"
+		part, levels[i], sample[i] = "", "+", "x"
 	}
 	t.parts = append(t.parts, part)
 	p.filter = strings.Join(levels, "/")
-	if err := event.CheckTopic(strings.ReplaceAll(p.filter, "+", "x")); err != nil {
+	if err := event.CheckTopic(strings.Join(sample, "/")); err != nil {
 		r.errorf(x.Arguments[0], "%v", err)
 		return term{node: x}
 	}

@@ -14,11 +14,11 @@ import (
 // comparison compares a field with a constant.
 type comparison struct {
 	slot   *slot
-	op     byte  // '=', '!', '<', '>', and l and g for <= and >=
-	offset int32 // of the field in the expression
 	number float64
 	text   string // for fields that are text
 	truth  bool   // for those that are true or false
+	op     byte   // '=', '!', '<', '>', and l and g for <= and >=
+	offset int32  // of the field in the expression
 }
 
 // comparisons is a condition of which all parts must hold, or any.
@@ -65,10 +65,9 @@ func (p *comparison) holds(v any) bool {
 	panic("rules: a field is of another kind than its slot")
 }
 
-// comparisons takes the expression for a list of comparisons, if it is one. Its
-// names are bound and its types are checked.
-func (e *expression) comparisons() (c *comparisons) {
-	c = &comparisons{}
+// comparisons takes the expression for a list of comparisons; without parts if it
+// is none. Its names are bound and its types are checked.
+func (e *expression) comparisons() (c comparisons) {
 	joined := ""
 	var walk func(n ast.Node) bool
 	walk = func(n ast.Node) bool {
@@ -87,7 +86,7 @@ func (e *expression) comparisons() (c *comparisons) {
 		return ok
 	}
 	if !walk(e.ast) {
-		return nil
+		return comparisons{}
 	}
 	c.any = joined == "||"
 	return c

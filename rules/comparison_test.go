@@ -41,7 +41,7 @@ func TestComparisonsAreWhatExprMakesOfThem(t *testing.T) {
 		quoted := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 		e := engine(t, "- {name: r, from: '#', where: "+quoted(text)+", emit: {stream: out, topic: o}}\n")
 		slow := engine(t, "- {name: r, from: '#', where: "+quoted(head+text+")")+", emit: {stream: out, topic: o}}\n")
-		if e.rules[0].where.simple == nil || slow.rules[0].where.simple != nil {
+		if e.rules[0].where.simple.parts == nil || slow.rules[0].where.simple.parts != nil {
 			t.Fatalf("%s: comparisons are not told from what they are not", text)
 		}
 		for offset := range uint64(12) {

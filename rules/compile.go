@@ -130,11 +130,13 @@ func (c *ruleCompiler) window(inputs []*expression, columns []window.Aggregate, 
 	if len(c.errs) > 0 || assign == nil {
 		return
 	}
+	win.empty = func() (*window.Window, error) {
+		return window.New(window.Config{
+			Assign: assign, MaxKeys: w.MaxKeys, MaxRows: w.MaxRows, Expire: expire, InOrder: sp.Time == nil,
+		}, columns)
+	}
 	var err error
-	win.window, err = window.New(window.Config{
-		Assign: assign, MaxKeys: w.MaxKeys, MaxRows: w.MaxRows, Expire: expire, InOrder: sp.Time == nil,
-	}, columns)
-	if err != nil {
+	if win.window, err = win.empty(); err != nil {
 		c.errs = append(c.errs, sp.section.Errorf("window", "%v", err))
 	}
 }

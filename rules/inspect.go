@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +17,8 @@ type State struct {
 	Disabled bool          `json:"disabled"`
 	Reason   string        `json:"reason,omitempty"` // why it is disabled
 	Cost     time.Duration `json:"cost_ns,omitempty"`
-	Keys     int           `json:"keys"`                  // with a memory
+	Keys     int           `json:"keys"` // with a memory, or with an open window
+	Window   *WindowState  `json:"window,omitempty"`
 	Next     *time.Time    `json:"next,omitempty"`        // when its timer triggers
 	Memory   []KeyState    `json:"memory"`                // of some keys, the last seen first
 	Latest   []LatestState `json:"latest,omitempty"`      // what latest() knows of some topics
@@ -31,6 +33,21 @@ type KeyState struct {
 	// rule has emitted.
 	Since   *time.Time `json:"since,omitempty"`
 	Emitted bool       `json:"emitted,omitempty"`
+}
+
+// WindowState is what the window of a rule holds.
+type WindowState struct {
+	Watermark *time.Time  `json:"watermark,omitempty"` // none before the first event
+	Closes    *time.Time  `json:"closes,omitempty"`    // when time closes the next one, without an event
+	Open      []OpenState `json:"open"`                // some of the open ones, by end and key
+}
+
+// OpenState is an open window of a key, with the results so far.
+type OpenState struct {
+	Key     string         `json:"key,omitempty"`
+	Start   time.Time      `json:"start"`
+	End     time.Time      `json:"end"`
+	Results map[string]any `json:"results"`
 }
 
 // LatestState is what latest() knows of a topic.
@@ -59,6 +76,13 @@ func (e *Engine) Inspect(rule, key string, most int) (State, error) {
 			}
 		}
 	}
+	if r.win != nil {
+		w, err := r.inspectWindow(key, most)
+		if err != nil {
+			return State{}, fmt.Errorf("look into the window of %q: %w", rule, err)
+		}
+		s.Window, s.Keys = w, max(s.Keys, r.win.window.Keys())
+	}
 	for _, l := range r.latest {
 		s.Full = s.Full || l.full
 		for _, topic := range slices.Sorted(maps.Keys(l.values)) {
@@ -66,6 +90,41 @@ func (e *Engine) Inspect(rule, key string, most int) (State, error) {
 				s.Latest = append(s.Latest, LatestState{topic, l.values[topic].Any()})
 			}
 		}
+	}
+	return s, nil
+}
+
+// inspectWindow closes what is open in a copy of the window.
+func (r *rule) inspectWindow(key string, most int) (*WindowState, error) {
+	s := &WindowState{Open: []OpenState{}}
+	if mark, any := r.win.window.Watermark(); any {
+		t := mark.Std()
+		s.Watermark = &t
+	}
+	if due := r.windowDue(); due != never {
+		t := due.Std()
+		s.Closes = &t
+	}
+	twin, err := r.win.empty()
+	if err == nil {
+		err = twin.RestoreState(r.win.window.AppendState(nil))
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range twin.Flush(nil) {
+		if key != "" && p.Key != key || len(s.Open) >= most {
+			continue
+		}
+		open := OpenState{Key: p.Key, Start: p.Start.Std(), End: p.End.Std(), Results: map[string]any{}}
+		for i, v := range p.Values {
+			value := v.Any()
+			if n, ok := value.(float64); ok && (math.IsNaN(n) || math.IsInf(n, 0)) {
+				value = nil
+			}
+			open.Results[r.spec.columns[i].name] = value
+		}
+		s.Open = append(s.Open, open)
 	}
 	return s, nil
 }

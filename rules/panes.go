@@ -155,8 +155,9 @@ type aggregation struct {
 	entry  int // in the agenda
 	mark   window.Watermark
 	window *window.Window
-	while  *program // of a State window
-	late   string   // stream for late events
+	empty  func() (*window.Window, error) // another one like it
+	while  *program                       // of a State window
+	late   string                         // stream for late events
 	inputs []input
 	row    []window.Value
 	names  [][]byte // keys of the payload unless the rule names fields

@@ -76,10 +76,10 @@ type expression struct {
 
 // program is a compiled expression.
 type program struct {
-	slot   *slot        // the whole expression is this field
-	simple *comparisons // the whole expression is these; else nil
-	code   *vm.Program
+	simple comparisons // the whole expression is these; else it has no parts
 	frame  *frame
+	slot   *slot // the whole expression is this field
+	code   *vm.Program
 	vm     *vm.VM
 	kind   kind
 	what   string
@@ -170,7 +170,7 @@ func (e *expression) compile() (p *program, failed *config.Error) {
 		return nil, all("%s must be %v, not %v", e.what, e.want, p.kind)
 	}
 	if trace == nil && p.kind == truth {
-		if p.simple = e.comparisons(); p.simple != nil {
+		if p.simple = e.comparisons(); p.simple.parts != nil {
 			return p, nil
 		}
 	}
@@ -285,7 +285,7 @@ func (p *program) run() (any, error) {
 		}
 		return v, nil
 	}
-	if p.simple != nil {
+	if p.simple.parts != nil {
 		return p.compare()
 	}
 	v, err := p.vm.Run(p.code, nil)
@@ -334,7 +334,7 @@ func (p *program) compare() (bool, error) {
 
 // truth evaluates a condition.
 func (p *program) truth() (bool, error) {
-	if p.simple != nil {
+	if p.simple.parts != nil {
 		return p.compare()
 	}
 	v, err := p.run()

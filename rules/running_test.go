@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -380,5 +381,49 @@ func TestOutputsArePublishedAndHavePlainPayloads(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestTheStateOfAWindowIsShownAndStaysAsItIs(t *testing.T) {
+	e := engine(t, `
+- {name: minute, from: "t/{id}", key: id, window: {tumbling: 60s, grace: 5s}, aggregate: {n: count(), mean: avg(v), all: 'collect(v, 3)'}, emit: {stream: out, topic: o}}
+- {name: batch, from: "t/{id}", window: {count: 5}, aggregate: {last: last(v)}, emit: {stream: out, topic: o}}
+`)
+	for i, id := range []string{"b", "a", "b"} {
+		step(e, jsonEvent(uint64(i+1), float64(i), "t/"+id, fmt.Sprintf(`{"v":%d}`, i)))
+	}
+	before := snapshot(t, e)
+	show := func(rule, key string, most int) string {
+		s, err := e.Inspect(rule, key, most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text, _ := strings.Cut(string(b), `"keys":`)
+		return text
+	}
+	const head = `2,"window":{"watermark":"2024-06-01T11:59:57Z","closes":"2024-06-01T12:01:05Z","open":[`
+	const a = `{"key":"a","start":"2024-06-01T12:00:00Z","end":"2024-06-01T12:01:00Z","results":{"all":[1],"mean":1,"n":1}}`
+	const b = `{"key":"b","start":"2024-06-01T12:00:00Z","end":"2024-06-01T12:01:00Z","results":{"all":[0,2],"mean":1,"n":2}}`
+	for _, tt := range []struct {
+		rule, key string
+		most      int
+		want      string
+	}{
+		{"minute", "", 10, head + a + "," + b + `]},"memory":[]}`},
+		{"minute", "", 1, head + a + `]},"memory":[]}`},
+		{"minute", "b", 10, head + b + `]},"memory":[]}`},
+		{"batch", "", 10, `1,"window":{"watermark":"2024-06-01T12:00:02Z","closes":"2024-06-02T12:00:02Z","open":[` +
+			`{"start":"2024-06-01T12:00:00Z","end":"2024-06-01T12:00:02Z","results":{"last":2}}]},"memory":[]}`},
+	} {
+		if got := show(tt.rule, tt.key, tt.most); got != tt.want {
+			t.Errorf("%s %s:\ngot  %s\nwant %s", tt.rule, tt.key, got, tt.want)
+		}
+	}
+	if !bytes.Equal(before, snapshot(t, e)) {
+		t.Error("to look has changed the state")
 	}
 }

@@ -78,8 +78,10 @@ func rulesStateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "state RULE [KEY]",
 		Short: "Show what a rule remembers, as JSON",
-		Long: `Show what a rule remembers, as JSON: of one key, or of the 100 keys seen last.
-If the rule is disabled it says why.`,
+		Long: `Show what a rule remembers, as JSON: of one key, or of the 100 keys seen last,
+what its functions keep; the windows that are open, with their results so far,
+100 at most; and the last values of other topics. If the rule is disabled it says
+why.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := gateway.client()

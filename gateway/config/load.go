@@ -213,6 +213,8 @@ func (f *file) explain(load *yaml.LoadError, mark yaml.Mark) string {
 		return "text follows a closing quote; put the whole value in quotes"
 	case load.Message == "found character that cannot start any token" && mark.Column <= len(text):
 		return fmt.Sprintf("a value that begins with %c must be in quotes", text[mark.Column-1])
+	case strings.HasPrefix(load.Message, "did not find expected ',' or") && load.ContextMark.Line == mark.Line:
+		return "between [ ] or { } put a value in quotes that has a comma, a bracket or a brace in it"
 	case load.ContextMsg == "":
 		return load.Message
 	case load.ContextMark.Line > 0 && load.ContextMark.Line != mark.Line:
