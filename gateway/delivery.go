@@ -47,11 +47,12 @@ func (c *cursor) Commit(ctx context.Context, from, to uint64, o forward.Outcome)
 
 // outcome is an outcome with its dead letters. What a replay sends is no dead
 // letter if it is refused: the log has it, and whoever asked for the replay
-// sees the count.
+// sees the count. Nor is a dead letter another one, or there would be no end:
+// it stays where it is, and the ledger counts it.
 func (c *cursor) outcome(o forward.Outcome) storage.Outcome {
 	out := storage.Outcome{Delivered: o.Delivered, Filtered: o.Filtered, Damaged: o.Damaged}
 	switch {
-	case c.replay:
+	case c.replay, c.stream.Name() == streamDead:
 		out.Refused = len(o.Dead)
 	case len(o.Dead) > 0:
 		out.Stream = c.log.Stream(streamDead)

@@ -220,6 +220,26 @@ func verified(t *testing.T, g *Gateway) ops.Verification {
 	return v
 }
 
+func TestADeadLetterThatIsRefusedIsNoFurtherOne(t *testing.T) {
+	sink, _ := picky()
+	g, stop := run(t, t.TempDir(), `
+destinations:
+  cloud: {type: memory, from: [events, dead], start: oldest, batch: {linger: 1ms}}
+`, sink)
+	defer stop()
+	sensor := client(t, g, "sensor")
+	for n := range uint64(3) {
+		wait(t, sensor.Publish("a", 1, false, "bad"))
+		until(t, "the letter is refused, like its event", func() bool { return destinationStatus(t, g, "cloud", "dead").Ledger.Dead == n+1 })
+	}
+	if n := g.Status().Dead.Open; n != 3 {
+		t.Errorf("there are %d letters of 3 events", n)
+	}
+	if v := verified(t, g); v.Differences() > 0 {
+		t.Errorf("the recount found %+v", v)
+	}
+}
+
 func TestARecountComparesLettersWithTheLedger(t *testing.T) {
 	sink, _ := picky()
 	g, stop := run(t, t.TempDir(), refusing, sink)

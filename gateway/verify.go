@@ -122,10 +122,14 @@ func countLetters(dead *storage.Stream, events []event.Event, counts map[[2]stri
 	}
 }
 
-// openLetters is how many open letters each cursor's ledger speaks of.
+// openLetters is how many open letters each cursor's ledger speaks of. Letters
+// that are refused themselves become no others.
 func openLetters(log *storage.Log) map[[2]string]uint64 {
 	all := map[[2]string]uint64{}
 	for _, s := range log.Streams() {
+		if s.Name() == streamDead {
+			continue
+		}
 		for name, c := range s.Cursors() {
 			all[[2]string{name, s.Name()}] = c.Ledger.Dead - min(c.Purged, c.Ledger.Dead)
 		}
