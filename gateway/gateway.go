@@ -70,6 +70,7 @@ type Gateway struct {
 	devices      *runningDevices
 	verifier     *verifier
 	stopTables   func() // ends the watching of lookup tables; nil if there are none
+	room         *roomWatch
 
 	ahead atomic.Pointer[map[string]*rules.Engine] // of immediate rules, by stream
 }
@@ -155,19 +156,24 @@ func (g *Gateway) Run(ctx context.Context) error {
 		close(g.ready)
 		select {
 		case <-ctx.Done():
+			g.logger.Info("the gateway stops: it takes nothing more and finishes what is under way")
 		case <-g.log.Failed():
 			err = g.log.Err()
 		case err = <-g.failed:
 		case err = <-g.ops.Failed(): // a listener is gone
 		}
 	}
-	return errors.Join(err, g.stop())
+	begin := time.Now()
+	err = errors.Join(err, g.stop())
+	g.logger.Info("the gateway has stopped", "took", time.Since(begin).Round(time.Millisecond))
+	return err
 }
 
 // start brings up the parts against the flow: what takes events in comes after
 // what they go to. Health and status come last, when all that they show is there.
 func (g *Gateway) start() error {
 	cfg := g.config.Load()
+	g.room = g.watchRoom()
 	g.router = router{g.broker}
 	g.followStreams()
 	if err := g.startRules(cfg); err != nil {
@@ -318,6 +324,7 @@ func (g *Gateway) stop() error {
 		cancel()
 	}
 	g.verifier.close()
+	g.room.close()
 	// First those who wait for room in a full stream: nobody might ever make it.
 	g.stopIntake()
 	g.stopDevices()

@@ -46,14 +46,10 @@ func fullness(s *storage.StreamStatus, cursors map[string]storage.CursorStatus) 
 	if worst.Pending > 0 {
 		behind = fmt.Sprintf("; destination %s is %d events (%d MiB) behind", worst.Name, worst.Pending, worst.Bytes>>20)
 	}
-	switch {
-	case s.Policy == storage.Reject && (s.Full || time.Since(s.RefusedAt) < recent):
-		return fmt.Sprintf("stream %s is full and refuses sources, %d events so far%s", s.Name, s.Refused, behind)
-	case s.Policy == storage.Block && s.Full:
-		return fmt.Sprintf("stream %s is full and makes sources wait, %d now%s", s.Name, s.Waiting, behind)
-	case time.Since(s.DroppedAt) < recent:
-		return fmt.Sprintf("stream %s is full and drops its oldest events, %d so far%s", s.Name, s.Dropped, behind)
-	case percent >= nearlyFull:
+	if does, count := whenFull(s); does != "" {
+		return fmt.Sprintf("stream %s is full and %s, %s%s", s.Name, does, count, behind)
+	}
+	if percent >= nearlyFull {
 		next := map[storage.Policy]string{
 			storage.DropOldest: "then the oldest are dropped", storage.Block: "then sources wait", storage.Reject: "then sources are refused",
 		}[s.Policy]

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"holdfast/gateway/broker"
@@ -27,7 +29,21 @@ func (c MQTTConfig) access() (a broker.Access, err error) {
 	if c.Users != "" {
 		a.Users, err = broker.LoadUsers(c.Users)
 	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("%w; make it with holdfast passwd", err)
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%w; the user that runs the gateway must be able to read it", err)
+	}
 	return a, err
+}
+
+// CheckUsers returns what is wrong with the users file, if one is named. [Load]
+// does not read it: a gateway whose users file is broken can still be asked
+// for its status.
+func (c *Config) CheckUsers() error {
+	_, err := c.MQTT.access()
+	return err
 }
 
 // fixed are the settings that take effect at the next start.

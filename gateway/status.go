@@ -110,7 +110,7 @@ func (g *Gateway) storeStatus(st *ops.Status, cfg *Config) {
 		st.Fail(err.Error())
 	}
 	if s.Full {
-		st.Degrade(fmt.Sprintf("the disk is full: %d MiB are free in %s and sources are refused; make room or lower max of the streams", s.Free>>20, cfg.Store.Path))
+		st.Degrade(g.diskFull(s.Free))
 	}
 	if reason := g.diskWatermark(s.Free); reason != "" && !s.Full {
 		st.Degrade(reason)

@@ -329,6 +329,12 @@ func (c *commit) admit(batch []*request) []*request {
 		kept = append(kept, r)
 	}
 	if !own {
+		select {
+		case <-l.closing: // a stop does not wait for room: what is not written is done again after the next start
+			l.refuse(kept, ErrFull)
+			return nil
+		default:
+		}
 		l.queue.putBack(kept)
 		select {
 		case <-time.After(l.opt.Linger):

@@ -29,6 +29,9 @@ its place. Nothing is opened, connected or written.`,
 			case err != nil:
 				return err
 			}
+			if err := cfg.CheckUsers(); err != nil {
+				return &exitError{exitConfig, err}
+			}
 			if len(cfg.Warnings) > 0 {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%v\n%s\n", cfg.Warnings, plural(len(cfg.Warnings), "warning"))
 			}

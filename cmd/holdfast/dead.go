@@ -275,7 +275,7 @@ func deadSettleCommand(name, short, long string, settle func(*ops.Client, contex
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", plural(sum.Settled, "dead letter"), done)
 			if sum.Skipped > 0 {
-				return &exitError{exitPartial, fmt.Errorf("%s left as they are; the last one because %s", plural(sum.Skipped, "dead letter"), sum.Why)}
+				return &exitError{exitPartial, fmt.Errorf("%s left alone; the last one because %s", plural(sum.Skipped, "dead letter"), sum.Why)}
 			}
 			return nil
 		},

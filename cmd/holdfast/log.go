@@ -14,7 +14,7 @@ func newLogger(w io.Writer, level string) (*slog.Logger, error) {
 	if level == "" {
 		from, level = "HOLDFAST_LOG", os.Getenv("HOLDFAST_LOG")
 	}
-	var o slog.HandlerOptions
+	o := slog.HandlerOptions{ReplaceAttr: spelled}
 	if level != "" {
 		var l slog.Level
 		if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -26,4 +26,13 @@ func newLogger(w io.Writer, level string) (*slog.Logger, error) {
 		return slog.New(slog.NewTextHandler(w, &o)), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, &o)), nil
+}
+
+// spelled writes durations as 1.5s in JSON too, where they would be
+// nanoseconds.
+func spelled(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }

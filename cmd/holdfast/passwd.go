@@ -156,8 +156,8 @@ func editUsers(file, user, line string) error {
 }
 
 // replaceFile writes b to a file of mode 0600 in one step: after a crash it
-// has the old content or the new. The owner stays, so that root can edit the
-// file of a service.
+// has the old content or the new. The owner, the group and what the group may
+// do stay, so that root can edit the file of a service; others may do nothing.
 func replaceFile(file string, b []byte) (err error) {
 	if target, err := filepath.EvalSymlinks(file); err == nil {
 		file = target
@@ -178,6 +178,9 @@ func replaceFile(file string, b []byte) (err error) {
 			if err := tmp.Chown(int(st.Uid), int(st.Gid)); err != nil {
 				return fmt.Errorf("keep the owner of %s: %w", file, err)
 			}
+		}
+		if err := tmp.Chmod(0o600 | info.Mode()&0o060); err != nil {
+			return fmt.Errorf("keep the mode of %s: %w", file, err)
 		}
 	}
 	if _, err := tmp.Write(b); err != nil {

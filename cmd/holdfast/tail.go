@@ -41,6 +41,9 @@ interrupted.`,
 			if query.Last < 0 || count < 0 {
 				return usagef("--last and --count take a number of events")
 			}
+			if cmd.Flags().Changed("from") {
+				query.From = max(query.From, 1) // the first offset; 0 would be what is new
+			}
 			client, err := gateway.client()
 			if err != nil {
 				return err

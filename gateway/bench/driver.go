@@ -174,6 +174,9 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 		now = time.Now()
 		d.tally.acknowledged += d.sent
 	}
+	if !measured { // it ended while warming up, which is then all there is
+		from = start
+	}
 	res := Result{Addr: d.load.Addr, Elapsed: now.Sub(from), Acknowledged: d.tally.acknowledged,
 		P50: d.tally.latencies.Quantile(0.5), P99: d.tally.latencies.Quantile(0.99), Max: d.tally.latencies.Max()}
 	res.Delivered = d.tally.delivered

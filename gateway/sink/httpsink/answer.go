@@ -18,6 +18,7 @@ import (
 const (
 	maxRetryAfter = time.Hour // a far side that asks for more is asked again
 	maxQuoted     = 200       // bytes of an answer that errors quote
+	maxSecret     = 4 << 10   // bytes of a secret that is found at the end of them
 	maxDrained    = 64 << 10  // bytes of an answer that are read to keep the connection
 )
 
@@ -38,11 +39,10 @@ func (s *Sink) judge(resp *http.Response) error {
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrained)
 		return nil
 	}
-	text := make([]byte, maxQuoted)
-	n, _ := io.ReadFull(resp.Body, text)
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxQuoted+maxSecret))
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrained)
 
-	err := fmt.Errorf("%s: %s%s%s", s.label, status(code), quoted(text[:n]), advice(resp))
+	err := fmt.Errorf("%s: %s%s%s", s.label, status(code), quoted(text, s.secrets), advice(resp))
 	switch code {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return forward.Permanent(err)
@@ -62,9 +62,15 @@ func status(code int) string {
 	return strconv.Itoa(code)
 }
 
-// quoted returns the beginning of an answer on one line.
-func quoted(text []byte) string {
-	words := strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "")), " ")
+// quoted returns the beginning of an answer on one line. A far side that
+// repeats what it was sent must not bring our secrets into logs.
+func quoted(text []byte, secrets []string) string {
+	plain := string(text)
+	for _, secret := range secrets {
+		plain = strings.ReplaceAll(plain, secret, "***")
+	}
+	plain = plain[:min(len(plain), maxQuoted)]
+	words := strings.Join(strings.Fields(strings.ToValidUTF8(plain, "")), " ")
 	if words == "" {
 		return ""
 	}
@@ -125,9 +131,13 @@ func (s *Sink) unreachable(ctx context.Context, err error) error {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	if strings.HasPrefix(s.url, "https:") && (forward.IsHangUp(err) || errors.Is(err, net.ErrClosed)) {
-		// The alert that says so is lost when the connection is reset.
-		return fmt.Errorf("%s: the far side ended the connection without an answer; if it asks for a client certificate, check tls.cert and tls.key", s.label)
+	if forward.IsHangUp(err) || errors.Is(err, net.ErrClosed) {
+		hint := ""
+		if strings.HasPrefix(s.url, "https:") {
+			// The alert that says so is lost when the connection is reset.
+			hint = "; if it asks for a client certificate, check tls.cert and tls.key"
+		}
+		return fmt.Errorf("%s: the far side ended the connection without an answer%s", s.label, hint)
 	}
 	return fmt.Errorf("%s: %w", s.label, forward.Unreachable(err))
 }

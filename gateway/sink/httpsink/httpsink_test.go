@@ -277,6 +277,35 @@ func TestOnlyAnswersAboutTheEventsAreBlamedOnThem(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatRepeatsTheCredentialsDoesNotBringThemIntoErrors(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		// The last one stands where the quotation ends.
+		fmt.Fprintf(w, "no: %s, %s %s%s", r.Header.Get("Authorization"), r.Header.Get("X-Key"), strings.Repeat("-", 130), r.Header.Get("X-Key"))
+	}))
+	defer srv.Close()
+	for _, login := range []string{"bearer: s3cret-token", "basic: {user: pump, password: s3cret-token}"} {
+		err := open(t, "headers: {X-Key: s3cret-key}\n"+login+"\nurl: "+srv.URL).Send(t.Context(), batch(1))
+		if err == nil || !strings.Contains(err.Error(), "***") {
+			t.Fatalf("%s: %v", login, err)
+		}
+		for _, secret := range []string{"s3c", "cHVtc"} { // the latter is pump in base64
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: a secret shows in %v", login, err)
+			}
+		}
+	}
+}
+
+func TestAHangUpIsToldInWords(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer srv.Close()
+	err := open(t, "url: "+srv.URL).Send(t.Context(), batch(1))
+	if err == nil || !strings.HasSuffix(err.Error(), "the far side ended the connection without an answer") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestAdviceSaysWhatToChange(t *testing.T) {
 	var code atomic.Int32
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

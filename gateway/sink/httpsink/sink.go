@@ -5,6 +5,7 @@
 package httpsink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,8 +62,10 @@ type Sink struct {
 	host   string
 	header http.Header
 	client *http.Client
-	format forward.Format
-	pack   string
+	// secrets are the credentials that requests carry, the longest first.
+	secrets []string
+	format  forward.Format
+	pack    string
 
 	unanswered atomic.Bool // the last request got no answer
 	closed     atomic.Bool
@@ -109,11 +113,12 @@ func New(s *config.Section) (forward.Sink, error) {
 
 	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &Sink{
-		url:    set.URL,
-		label:  "POST " + shown(u),
-		host:   header.Get("Host"),
-		header: header,
-		format: set.Format,
+		url:     set.URL,
+		secrets: set.secrets(header),
+		label:   "POST " + shown(u),
+		host:    header.Get("Host"),
+		header:  header,
+		format:  set.Format,
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy:               http.ProxyFromEnvironment,
@@ -205,6 +210,22 @@ func (set *settings) checkHeaders(s *config.Section, errs *config.Errors) http.H
 		r.SetBasicAuth(set.Basic.User, set.Basic.Password.Reveal())
 	}
 	return h
+}
+
+// secrets returns the credentials in the headers. Short values are not among
+// them: X-Site: 7 is no secret, and would make every 7 unreadable.
+func (set *settings) secrets(h http.Header) []string {
+	const short = 6
+	all := []string{h.Get("Authorization"), strings.TrimPrefix(h.Get("Authorization"), "Basic "), set.Bearer.Reveal()}
+	if set.Basic != nil {
+		all = append(all, set.Basic.Password.Reveal())
+	}
+	for _, value := range set.Headers {
+		all = append(all, value.Reveal())
+	}
+	all = slices.DeleteFunc(all, func(s string) bool { return len(s) < short })
+	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return all
 }
 
 func contains(list []string, s string) bool {
