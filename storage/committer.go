@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
@@ -65,9 +66,10 @@ func (l *Log) Append(ctx context.Context, appends []Append, o AppendOptions, don
 }
 
 // Flush returns when everything appended before is on disk and every done has
-// been called.
+// been called, or with ErrFull when the disk has no room even for what the
+// gateway itself writes.
 func (l *Log) Flush(ctx context.Context) error {
-	return l.submitAndWait(ctx, &request{hurry: true})
+	return l.submitAndWait(ctx, &request{hurry: true, flush: true})
 }
 
 func (l *Log) submit(ctx context.Context, r *request) error {
@@ -329,6 +331,12 @@ func (c *commit) admit(batch []*request) []*request {
 		kept = append(kept, r)
 	}
 	if !own {
+		kept = slices.DeleteFunc(kept, func(r *request) bool {
+			if r.flush {
+				r.done(ErrFull)
+			}
+			return r.flush
+		})
 		select {
 		case <-l.closing: // a stop does not wait for room: what is not written is done again after the next start
 			l.refuse(kept, ErrFull)

@@ -14,6 +14,9 @@ func TestAStopDoesNotWaitForRoomOnAFullDisk(t *testing.T) {
 	if err := l.Put("table", []Entry{{Key: "key", Value: []byte("value")}}, true, func(err error) { result <- err }); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.Flush(t.Context()); !errors.Is(err, ErrFull) {
+		t.Errorf("a flush that cannot be ended with %v", err)
+	}
 	closed := make(chan error, 1)
 	go func() { closed <- l.Close() }()
 	select {

@@ -14,6 +14,7 @@ type request struct {
 	sets    []keyValue
 	source  bool // from outside: may be refused, and done then gets ErrFull
 	hurry   bool // somebody waits for it before he goes on
+	flush   bool // and does not wait for room on the disk
 	peers   int  // how many append at the moment
 	done    func(error)
 	bytes   int
