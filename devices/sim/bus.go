@@ -21,28 +21,11 @@ type Device interface {
 // Bus is a simulated I²C bus with chips on it. It implements periph's
 // i2c.BusCloser. All methods may be called at any time from any goroutine.
 type Bus struct {
-	wires
-	name  string
-	chips map[uint16]Device
+	wires[Device]
 }
 
 // NewBus returns a bus with nothing on it.
-func NewBus(name string) *Bus { return &Bus{name: name, chips: map[uint16]Device{}} }
-
-// Plug connects a chip, in place of what was at the address.
-func (b *Bus) Plug(addr uint16, chip Device) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.chips[addr] = chip
-}
-
-// Unplug takes the chip off the bus: its address is not acknowledged any more.
-// A chip that is plugged in again has kept its registers; see [BME280.PowerOn].
-func (b *Bus) Unplug(addr uint16) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.chips, addr)
-}
+func NewBus(name string) *Bus { return &Bus{wires[Device]{name: name}} }
 
 // find returns what answers at an address: a chip on the bus, or behind the
 // open channels of its multiplexers; nil if there is none. Where several

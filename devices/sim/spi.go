@@ -22,28 +22,11 @@ type SPIDevice interface {
 // at any time from any goroutine. Nobody acknowledges anything on such a bus:
 // where there is no chip, it reads as ones.
 type SPI struct {
-	wires
-	name  string
-	chips map[uint16]SPIDevice
+	wires[SPIDevice]
 }
 
 // NewSPI returns a bus with nothing on it.
-func NewSPI(name string) *SPI { return &SPI{name: name, chips: map[uint16]SPIDevice{}} }
-
-// Plug connects a chip, in place of what was at the select.
-func (b *SPI) Plug(sel uint16, chip SPIDevice) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.chips[sel] = chip
-}
-
-// Unplug takes the chip off the bus. One that is plugged in again has kept its
-// registers; see [BME280.PowerOn].
-func (b *SPI) Unplug(sel uint16) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.chips, sel)
-}
+func NewSPI(name string) *SPI { return &SPI{wires[SPIDevice]{name: name}} }
 
 // Port returns a select as periph's drivers see it. It can be connected once.
 func (b *SPI) Port(sel uint16) spi.PortCloser { return &spiPort{bus: b, sel: sel} }

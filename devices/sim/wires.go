@@ -47,10 +47,11 @@ func Times(n int, f Fault) Fault {
 	}
 }
 
-// wires lead to the chips of a bus, by address or select. The zero value is in
-// order.
-type wires struct {
+// wires lead to the chips of a bus, by address or select.
+type wires[D any] struct {
+	name   string
 	mu     sync.Mutex
+	chips  map[uint16]D
 	faults map[uint16]Fault
 	garble map[uint16]int
 	slow   time.Duration
@@ -58,8 +59,26 @@ type wires struct {
 	clock  func() time.Time // nil is time.Now
 }
 
+// Plug connects a chip, in place of what was at the address or select.
+func (b *wires[D]) Plug(addr uint16, chip D) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.chips == nil {
+		b.chips = map[uint16]D{}
+	}
+	b.chips[addr] = chip
+}
+
+// Unplug takes the chip off the bus: it answers no more. One that is plugged in
+// again has kept its registers; see [BME280.PowerOn].
+func (b *wires[D]) Unplug(addr uint16) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.chips, addr)
+}
+
 // Break puts a fault between the bus and an address; nil removes it.
-func (b *wires) Break(addr uint16, f Fault) {
+func (b *wires[D]) Break(addr uint16, f Fault) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.faults == nil {
@@ -70,7 +89,7 @@ func (b *wires) Break(addr uint16, f Fault) {
 
 // Garble flips the highest bit but one of the first byte of the next n reads
 // from an address, as noise on the cable does.
-func (b *wires) Garble(addr uint16, n int) {
+func (b *wires[D]) Garble(addr uint16, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.garble == nil {
@@ -80,21 +99,21 @@ func (b *wires) Garble(addr uint16, n int) {
 }
 
 // Slow makes each transfer take d, as on a real bus.
-func (b *wires) Slow(d time.Duration) {
+func (b *wires[D]) Slow(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.slow = d
 }
 
 // Clock makes the chips live in the time that now tells.
-func (b *wires) Clock(now func() time.Time) {
+func (b *wires[D]) Clock(now func() time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.clock = now
 }
 
 // Transfers returns how many transfers were tried.
-func (b *wires) Transfers() uint64 {
+func (b *wires[D]) Transfers() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.count
@@ -102,7 +121,7 @@ func (b *wires) Transfers() uint64 {
 
 // pass lets a transfer through after its time, or not. Without the lock: a stall
 // must not keep Unplug waiting.
-func (b *wires) pass(addr uint16) error {
+func (b *wires[D]) pass(addr uint16) error {
 	b.mu.Lock()
 	b.count++
 	fault, slow := b.faults[addr], b.slow
@@ -117,7 +136,7 @@ func (b *wires) pass(addr uint16) error {
 }
 
 // now returns the time of the chips. The caller has the lock.
-func (b *wires) now() time.Time {
+func (b *wires[D]) now() time.Time {
 	if b.clock != nil {
 		return b.clock()
 	}
@@ -125,7 +144,7 @@ func (b *wires) now() time.Time {
 }
 
 // noise does to an answer what the cable does. The caller has the lock.
-func (b *wires) noise(addr uint16, answer []byte) {
+func (b *wires[D]) noise(addr uint16, answer []byte) {
 	if b.garble[addr] > 0 && len(answer) > 0 {
 		b.garble[addr]--
 		answer[0] ^= 0x40
