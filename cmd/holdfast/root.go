@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -22,6 +23,9 @@ func execute(args []string) int {
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !*started {
+		if !cmd.HasSubCommands() && cmd.ValidateArgs(cmd.Flags().Args()) != nil {
+			err = fmt.Errorf("these arguments do not fit; the command is %s", cmd.UseLine())
+		}
 		err = &usageError{err}
 	}
 	return report(root.ErrOrStderr(), cmd.CommandPath(), err)
