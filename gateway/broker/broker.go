@@ -229,7 +229,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b.route.groups = map[string]*group{}
 	b.retained = retainedSet{b: b, of: map[string]*keptMessage{}, changed: map[string]struct{}{}}
-	b.keeper.b, b.keeper.state = b, o.State
+	b.keeper.b, b.keeper.state, b.keeper.every = b, o.State, keepEvery
 	if err := b.keeper.load(); err != nil {
 		return nil, err
 	}

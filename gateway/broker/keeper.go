@@ -28,7 +28,8 @@ const (
 // keeper keeps what must outlive the process.
 type keeper struct {
 	b       *Broker
-	state   State // nil: nothing is kept
+	state   State         // nil: nothing is kept
+	every   time.Duration // how often what has changed is written
 	ticks   int
 	covered map[string]uint64 // by stream: retained messages of all events below are kept
 	wrote   map[string]uint64 // covered, as it is on disk
@@ -226,7 +227,7 @@ func (k *keeper) run() {
 	k.mu.Lock()
 	k.keepRetained(true) // the log from here on says which messages are retained
 	k.mu.Unlock()
-	tick := time.NewTicker(keepEvery)
+	tick := time.NewTicker(k.every)
 	defer tick.Stop()
 	for {
 		select {

@@ -2,11 +2,14 @@ package broker
 
 import (
 	"testing"
+	"time"
 
 	"holdfast/gateway/event"
 )
 
-// site is a broker on a log and a state that outlive it.
+// site is a broker on a log and a state that outlive it. It writes what has
+// changed when the test says so, see kept, and never by the clock: what a kill
+// finds on disk does not depend on how fast the machine is.
 type site struct {
 	t     testing.TB
 	log   *fakeLog
@@ -32,6 +35,7 @@ func (s *site) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	b.keeper.every = time.Hour
 	follow(b, s.main)
 	if err := b.Start(); err != nil {
 		s.t.Fatal(err)
