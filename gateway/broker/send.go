@@ -21,6 +21,14 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.close()
 		return 0, errSlow
 	}
+	// The client may be told why its connection ends as soon as it has its
+	// CONNACK, even if serve is yet to come.
+	switch h, ok, _ := readHeader(p); {
+	case ok && h.kind() == typeConnack:
+		c.greeted = len(p) > h.size+1 && p[h.size+1] == codeSuccess
+	case ok && h.kind() == typeDisconnect:
+		c.greeted = false
+	}
 	c.out = append(c.out, p...)
 	c.packets++
 	c.flush()
