@@ -58,6 +58,7 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -149,6 +150,7 @@ type Broker struct {
 	log            *slog.Logger
 	server         *mqtt.Server
 	limits         Limits
+	wire           packet.Limits
 	maxPacket      int
 	maxQueued      int
 	receiveMaximum int
@@ -209,10 +211,12 @@ func New(o Options) (*Broker, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	limits := o.Limits.withDefaults()
 	b := &Broker{
 		opt:            o,
 		log:            o.Logger,
-		limits:         o.Limits.withDefaults(),
+		limits:         limits,
+		wire:           limits.packets(),
 		maxPacket:      o.MaxPacket,
 		maxQueued:      o.MaxQueued,
 		receiveMaximum: o.ReceiveMaximum,
@@ -342,7 +346,7 @@ func (b *Broker) Close() error {
 		close(b.quit)
 	}
 	for _, c := range b.all() {
-		c.disconnect(codeShuttingDown)
+		c.disconnect(packet.ServerShuttingDown)
 	}
 	b.wg.Wait()
 	if again {
