@@ -17,7 +17,8 @@
 // which one the connection speaks.
 package packet
 
-// The control packet types (2.1.2).
+// The control packet types (2.1.2). AUTH is not among them: no method of
+// authentication is supported.
 const (
 	TypeConnect     = 1
 	TypeConnack     = 2

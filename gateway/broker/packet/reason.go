@@ -1,6 +1,7 @@
 package packet
 
-// Reason codes (2.4), by the names that they have there.
+// Reason codes (2.4), as far as a server gives or looks at them, by the names
+// that they have there.
 const (
 	Success                 = 0x00
 	DisconnectWithWill      = 0x04
