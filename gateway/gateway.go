@@ -92,8 +92,8 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 		processors: map[string]*runningProcessor{}, destinations: map[string]*destination{}, routed: map[string]bool{},
 	}
 	g.config.Store(cfg)
-	access, err := cfg.MQTT.access() // before the store is opened: a mistake must not touch it
-	if err != nil {
+	access, err := cfg.MQTT.access()
+	if err = errors.Join(err, cfg.checkListeners()); err != nil { // before the store is opened: a mistake must not touch it
 		return nil, err
 	}
 	g.intake, g.stopIntake = context.WithCancel(context.Background())

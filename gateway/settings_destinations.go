@@ -149,6 +149,9 @@ func (l *loader) sink(s, own *config.Section, d *DestinationConfig) {
 		} else if err := sink.Close(); err != nil {
 			l.errs.Add(placed(s, err))
 		}
+		if l.files && kind.Files != nil {
+			l.errs.Add(kind.Files(own))
+		}
 		return
 	}
 	if d.Type == "" {

@@ -116,6 +116,7 @@ func TestWhatRetentionTakesFromACursorIsBookedAndLateDeliveryCorrectsIt(t *testi
 	for range 20 { // far beyond max while the batch is under way
 		appendNow(t, l, "events", noise(random, 64, 16<<10)...)
 	}
+	l.reclaimNow(t)
 	dropped := ledger(t, l, "events", "cloud").Ledger.Dropped
 	if dropped < 100 {
 		t.Fatalf("only %d events were dropped", dropped)

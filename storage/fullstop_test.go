@@ -24,7 +24,7 @@ func TestAStopDoesNotWaitForRoomOnAFullDisk(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the stop does not end")
 	}
 	if err := <-result; !errors.Is(err, ErrFull) {

@@ -61,7 +61,7 @@ type queue struct {
 	// busy says that somebody commits, or does other work of the committer:
 	// from the taking of a batch until release.
 	busy   bool
-	waited bool          // the committer waits for that to end
+	waited bool          // the committer waits for that to end, and is next
 	look   bool          // the committer is to come, even for nothing
 	taken  time.Time     // when the latest batch was
 	moving event.Time    // receive time of the first request that was taken but has no offsets yet; 0 if none
@@ -117,11 +117,13 @@ func (q *queue) put(ctx context.Context, r *request, stamp func([]event.Event) e
 }
 
 // putFirst takes r for a commit at once, by the caller, who must call release
-// after it. It does nothing and returns nil if somebody else commits or waits.
+// after it. It does nothing and returns nil if somebody else commits or waits,
+// the committer among them: one source that never pauses must not keep it from
+// retention, on a machine with one processor least of all.
 func (q *queue) putFirst(r *request, stamp func([]event.Event) event.Time) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.busy || q.closed || len(q.reqs) > 0 {
+	if q.busy || q.closed || q.waited || q.look || len(q.reqs) > 0 {
 		return nil
 	}
 	r.measure()
@@ -140,7 +142,6 @@ func (q *queue) release(look bool) {
 	q.busy = false
 	q.look = q.look || look
 	signal := q.waited || q.look || len(q.reqs) > 0
-	q.waited = false
 	q.mu.Unlock()
 	if signal {
 		q.signal()
@@ -171,10 +172,17 @@ func (q *queue) take(linger time.Duration, idle <-chan time.Time) (batch []*requ
 	for {
 		q.mu.Lock()
 		wait := time.Duration(0)
-		if q.busy {
-			q.waited = true
+		if q.waited = q.busy; q.waited {
 			q.mu.Unlock()
-			<-q.filled
+			tick := idle
+			if idled {
+				tick = nil
+			}
+			select {
+			case <-q.filled:
+			case <-tick:
+				idled = true
+			}
 			continue
 		}
 		if len(q.reqs) > 0 {
@@ -186,7 +194,7 @@ func (q *queue) take(linger time.Duration, idle <-chan time.Time) (batch []*requ
 				wait = time.Until(q.hurry.Add(hurryLinger))
 			}
 			if wait <= 0 {
-				batch = q.pop()
+				batch, q.look = q.pop(), false // it looks after each batch
 				q.mu.Unlock()
 				return batch, false
 			}

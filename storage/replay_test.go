@@ -111,6 +111,7 @@ func TestAReplayHoldsUpNoRetentionAndCountsWhatItMissed(t *testing.T) {
 	for range 20 {
 		appendNow(t, l, "events", noise(random, 64, 16<<10)...)
 	}
+	l.reclaimNow(t)
 	if _, err := l.Replay(r.ID, prefixed).Next(t.Context(), ReadLimits{Events: 1, Bytes: 1}, 0); !errors.Is(err, ErrEnd) {
 		t.Errorf("all of the replay was removed, and it got %v", err)
 	}

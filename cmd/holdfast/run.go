@@ -79,7 +79,7 @@ type runner struct {
 
 // load reads the configuration and remembers it if it is good.
 func (r *runner) load() (*gateway.Config, error) {
-	cfg, err := r.files.load()
+	cfg, err := r.files.loadWithFiles()
 	if err != nil {
 		return nil, err
 	}

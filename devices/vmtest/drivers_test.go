@@ -30,8 +30,8 @@ var sensors = []devices.Driver{
 
 var lineDrivers = []devices.Driver{counter.Driver, input.Driver, output.Driver}
 
-// How long a change of a line takes to become an edge.
+// How long a change of a line takes to become an edge, several times over.
 const (
-	chipSettles   = 5 * time.Millisecond
-	bridgeSettles = 100 * time.Millisecond // its driver looks every 40 ms
+	chipSettles   = 20 * time.Millisecond
+	bridgeSettles = 250 * time.Millisecond // its driver looks every 40 ms
 )

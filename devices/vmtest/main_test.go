@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"holdfast/devices"
 	"holdfast/devices/bus"
@@ -54,6 +55,10 @@ func unplug(t *testing.T, p pluggable) {
 		t.Error(err)
 	}
 }
+
+// patience is how long something may take that must happen at some time: far
+// longer than it does, for who knows how slow the host of the machine is.
+const patience = 5 * time.Minute
 
 // inTime runs a test as it is: waiting takes the machine's time.
 func inTime(t *testing.T, f func(*testing.T)) { f(t) }

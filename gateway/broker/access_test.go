@@ -82,26 +82,25 @@ func TestAClientCannotGetRoundTheACLByADelayedWill(t *testing.T) {
 	w := event.Event{Topic: "plant/pump/a", Payload: []byte("x")}
 	left := func(t *testing.T, b *Broker) {
 		c := dial(t, b, v5)
-		c.send(connectPacket(connectOptions{v: v5, id: "p", user: "pump", password: "pump", keep: true, will: &w, willDelay: 1}))
+		c.send(connectPacket(connectOptions{v: v5, id: "p", user: "pump", password: "pump", keep: true, will: &w, willDelay: 200}))
 		c.connack(0)
 		c.Close()
 		eventually(t, "the end of the connection", func() bool { return len(b.all()) == 0 })
 	}
 	t.Run("that is not allowed any more when it is due", func(t *testing.T) {
-		t.Parallel()
 		l := newFakeLog()
 		b := guarded(t, l, plant(t))
 		left(t, b)
 		a := *b.access.Load()
 		a.ACL = acl(t, "allow subscribe * #")
 		b.SetAccess(a)
+		b.dueWills()
 		eventually(t, "the refusal of the will", func() bool { return b.Stats().Refused == 1 })
 		if len(l.batches) > 0 {
 			t.Error("the will was published")
 		}
 	})
 	t.Run("of a user that is gone when it is due", func(t *testing.T) {
-		t.Parallel()
 		b := guarded(t, newFakeLog(), plant(t))
 		left(t, b)
 		a := *b.access.Load()

@@ -52,6 +52,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -141,7 +142,12 @@ type Options struct {
 	// long the gateway was down is taken from the wall clock.
 	Clock func() (boot uint32, mono time.Duration)
 
-	willGrace time.Duration // for tests
+	// For tests; what is not set is as it must be.
+	willGrace time.Duration
+	keepEvery time.Duration
+	sysEvery  time.Duration
+	hurryTime time.Duration
+	listen    func(network, address string) (net.Listener, error)
 }
 
 // Broker is an MQTT server. Its methods may be called concurrently, except
@@ -206,8 +212,18 @@ func New(o Options) (*Broker, error) {
 	if o.Sessions.Max <= 0 {
 		o.Sessions.Max = 64 << 20
 	}
-	if o.Sessions.Expiry <= 0 {
-		o.Sessions.Expiry = 7 * 24 * time.Hour
+	after := func(d *time.Duration, def time.Duration) {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	after(&o.Sessions.Expiry, 7*24*time.Hour)
+	after(&o.willGrace, willGrace)
+	after(&o.keepEvery, keepEvery)
+	after(&o.sysEvery, sysEvery)
+	after(&o.hurryTime, hurryTime)
+	if o.listen == nil {
+		o.listen = net.Listen
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -234,7 +250,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b.route.groups = map[string]*group{}
 	b.retained = retainedSet{b: b, of: map[string]*keptMessage{}, changed: map[string]struct{}{}}
-	b.keeper.b, b.keeper.state, b.keeper.every = b, o.State, keepEvery
+	b.keeper.b, b.keeper.state = b, o.State
 	if err := b.keeper.load(); err != nil {
 		return nil, err
 	}

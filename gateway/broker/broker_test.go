@@ -20,7 +20,9 @@ import (
 	"holdfast/gateway/event"
 )
 
-const patience = 10 * time.Second
+// patience is how long a test waits for what must happen: so long that a slow
+// machine is not taken for one that hangs.
+const patience = time.Minute
 
 // fakeLog is a log whose commits the test releases by hand, or that completes
 // everything at once.
@@ -121,10 +123,19 @@ func (l *fakeLog) topics(t testing.TB, n int) (topics []string) {
 	return topics
 }
 
+// options are those of a broker over the log. What it does by the clock, every
+// now and then, it leaves to the test.
+func (l *fakeLog) options() Options {
+	return Options{
+		Listen: []Listener{{Address: "127.0.0.1:0"}}, Emit: l.Emit, Release: l.Release, Held: l.Held,
+		keepEvery: 1000 * time.Hour, sysEvery: 1000 * time.Hour,
+	}
+}
+
 // start runs a broker over a log until the test ends.
 func start(t testing.TB, l *fakeLog, with ...func(*Options)) *Broker {
 	t.Helper()
-	o := Options{Listen: []Listener{{Address: "127.0.0.1:0"}}, Emit: l.Emit, Release: l.Release, Held: l.Held}
+	o := l.options()
 	for _, f := range with {
 		f(&o)
 	}
@@ -179,7 +190,7 @@ func bothVersions(t *testing.T, f func(t *testing.T, v version)) {
 
 func dial(t testing.TB, b *Broker, v version) *client {
 	t.Helper()
-	nc, err := net.Dial("tcp", b.Addrs()[0].String())
+	nc, err := open(b)
 	if err != nil {
 		t.Fatal(err)
 	}

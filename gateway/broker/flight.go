@@ -81,7 +81,7 @@ func (c *conn) emit(batch Batch, f *flight, now time.Time) error {
 	// A client that goes on only when it has acknowledgements, be it one by
 	// one or in windows, must not wait until others have filled a batch. Its
 	// messages come right behind an acknowledgement or while some are due.
-	if f.pending > 0 && (c.flights > 0 || now.Sub(c.acked) < hurryTime) {
+	if f.pending > 0 && (c.flights > 0 || now.Sub(c.acked) < c.b.opt.hurryTime) {
 		c.waits++
 	} else {
 		c.waits = 0

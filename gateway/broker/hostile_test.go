@@ -236,50 +236,47 @@ func TestTheServerAnnouncesItsLimits(t *testing.T) {
 }
 
 func TestAClientThatSaysNothingIsDisconnected(t *testing.T) {
-	t.Run("without CONNECT", func(t *testing.T) {
-		t.Parallel()
+	t.Run("without CONNECT", virtually(func(t *testing.T) {
 		const timeout = 300 * time.Millisecond
-		b := start(t, newFakeLog(), func(o *Options) { o.Limits.ConnectTimeout = timeout })
+		b := start(t, newFakeLog(), virtual, func(o *Options) { o.Limits.ConnectTimeout = timeout })
+		began := time.Now()
 		c := dial(t, b, v4)
 		c.send(connectPacket(connectOptions{id: "a"})[:5])
-		began := time.Now()
-		_ = c.SetReadDeadline(began.Add(timeout + patience))
-		if _, err := c.r.ReadByte(); err == nil || time.Since(began) < timeout-50*time.Millisecond {
-			t.Errorf("after %v: %v", time.Since(began), err)
+		c.closed(0)
+		if took := time.Since(began); took != timeout {
+			t.Errorf("disconnected after %v, want %v", took, timeout)
 		}
 		if n := b.Stats().Violations["connect_timeout"]; n != 1 {
 			t.Errorf("counted %d, want 1", n)
 		}
-	})
-	t.Run("without a packet for one and a half keep alives", func(t *testing.T) {
-		t.Parallel()
-		b := start(t, newFakeLog())
+	}))
+	t.Run("without a packet for one and a half keep alives", virtually(func(t *testing.T) {
+		b := start(t, newFakeLog(), virtual)
 		c := dial(t, b, v5)
-		c.send(connectPacket(connectOptions{v: v5, id: "a", keepAlive: 1}))
+		c.send(connectPacket(connectOptions{v: v5, id: "a", keepAlive: 10}))
 		c.connack(0)
 		// Messages keep it alive though mochi sees none of them.
-		began := time.Now()
-		for time.Since(began) < 2500*time.Millisecond {
+		for range 25 {
+			time.Sleep(time.Second)
 			c.publish(pub{topic: "x"})
-			time.Sleep(100 * time.Millisecond)
 		}
 		c.silence()
-		began = time.Now()
+		began := time.Now()
 		c.closed(packet.KeepAliveTimeout)
-		if took := time.Since(began); took < 1300*time.Millisecond || took > 4*time.Second {
-			t.Errorf("disconnected after %v, want 1.5 s", took)
+		if took := time.Since(began); took < 15*time.Second || took > 16*time.Second {
+			t.Errorf("disconnected after %v, want 15 s", took)
 		}
-	})
-	t.Run("but not with a keep alive of 43,691 s", func(t *testing.T) {
-		t.Parallel()
-		b := start(t, newFakeLog())
+	}))
+	t.Run("but not with a keep alive of 43,691 s", virtually(func(t *testing.T) {
+		b := start(t, newFakeLog(), virtual)
 		c := dial(t, b, v4)
 		c.send(connectPacket(connectOptions{id: "a", keepAlive: 43_691}))
 		c.connack(0)
 		for range 3 {
+			time.Sleep(43_691 * time.Second)
 			c.silence()
 		}
-	})
+	}))
 }
 
 func TestMemoryIsNotReservedForWhatAClientClaims(t *testing.T) {
@@ -291,7 +288,7 @@ func TestMemoryIsNotReservedForWhatAClientClaims(t *testing.T) {
 		c := dial(t, b, v4)
 		c.send([]byte{0x10, 0xf0, 0xff, 0xff, 0x7f, 0, 4, 'M'})
 	}
-	eventually(t, "all connections", func() bool { return len(b.all()) == 20 })
+	eventually(t, "all claims to be read", func() bool { return b.count.bytesIn.Load() == 20*8 })
 	runtime.ReadMemStats(&after)
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
 		t.Errorf("20 claims of 256 MB reserved %d bytes", grown)
@@ -312,7 +309,7 @@ func TestEveryGoroutineEndsWithClose(t *testing.T) {
 	route(b, l.events(t, 200))
 	began := time.Now()
 	b.Close()
-	if took := time.Since(began); took > closeTimeout+drainTimeout+2*time.Second {
+	if took := time.Since(began); took > patience {
 		t.Errorf("Close took %v", took)
 	}
 	for _, c := range clients {

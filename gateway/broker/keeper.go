@@ -28,8 +28,7 @@ const (
 // keeper keeps what must outlive the process.
 type keeper struct {
 	b       *Broker
-	state   State         // nil: nothing is kept
-	every   time.Duration // how often what has changed is written
+	state   State // nil: nothing is kept
 	ticks   int
 	covered map[string]uint64 // by stream: retained messages of all events below are kept
 	wrote   map[string]uint64 // covered, as it is on disk
@@ -182,11 +181,7 @@ func (k *keeper) restore(id string, c card, p place, placed bool) {
 	if c.Will != nil {
 		w := &will{event: c.Will.Event, delay: c.Will.Delay, due: c.Will.Due}
 		s.lastWill = w
-		grace := willGrace
-		if b.opt.willGrace > 0 {
-			grace = b.opt.willGrace
-		}
-		b.waitWill(s, w, w.rest(k.clock(), grace))
+		b.waitWill(s, w, w.rest(k.clock(), b.opt.willGrace))
 	}
 }
 
@@ -227,7 +222,7 @@ func (k *keeper) run() {
 	k.mu.Lock()
 	k.keepRetained(true) // the log from here on says which messages are retained
 	k.mu.Unlock()
-	tick := time.NewTicker(k.every)
+	tick := time.NewTicker(k.b.opt.keepEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -269,7 +264,7 @@ func (k *keeper) keep(all bool) {
 		if o.lasts && !o.over && (o.dirty || o.stale(b, all)) {
 			_ = o.write(false, false, nil)
 		}
-		gone := o.c == nil && o.lasts && !o.over && s.expiry > 0 && k.clock()-s.left > s.expiry
+		gone := o.lapsed(k.clock())
 		o.mu.Unlock()
 		if gone && !all {
 			b.expire(s)

@@ -71,7 +71,7 @@ func (b *Broker) bind(l Listener) (p *port, err error) {
 			return nil, err
 		}
 	}
-	if p.Listener, err = net.Listen("tcp", l.Address); err != nil {
+	if p.Listener, err = b.opt.listen("tcp", l.Address); err != nil {
 		return nil, err
 	}
 	if l.WebSocket != nil {

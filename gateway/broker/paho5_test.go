@@ -18,8 +18,8 @@ func paho5(t *testing.T, b *Broker, id string, got chan *paho.Publish) *autopaho
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := autopaho.ClientConfig{ServerUrls: []*url.URL{server}, KeepAlive: 20, SessionExpiryInterval: 60}
-	cfg.ClientID = id
+	cfg := autopaho.ClientConfig{ServerUrls: []*url.URL{server}, KeepAlive: 20, SessionExpiryInterval: 600, ConnectTimeout: patience}
+	cfg.ClientID, cfg.PacketTimeout = id, patience
 	cfg.OnPublishReceived = []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 		got <- p.Packet
 		return true, nil
@@ -81,7 +81,14 @@ func TestPaho5ClientsTalkToEachOtherAndComeBackToTheirSessions(t *testing.T) {
 			if err := to.Disconnect(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "its end", func() bool { return s.Stats().Absent > 0 })
+			s.mu.Lock()
+			of := s.sessions[id]
+			s.mu.Unlock()
+			eventually(t, "its end", func() bool {
+				of.mu.Lock()
+				defer of.mu.Unlock()
+				return of.conn == nil
+			})
 			for i := range n {
 				send(i)
 			}

@@ -319,8 +319,8 @@ func TestTakeoverLosesNothing(t *testing.T) {
 
 func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
 	for _, qos := range []byte{0, 1} {
-		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
-			b := start(t, newFakeLog(), func(o *Options) { o.MaxQueued = 1 << 20 })
+		t.Run(fmt.Sprintf("QoS %d", qos), virtually(func(t *testing.T) {
+			b := start(t, newFakeLog(), virtual, func(o *Options) { o.MaxQueued = 1 << 20 })
 			stuck, lively := connect(t, b, v4, "stuck"), connect(t, b, v4, "lively")
 			stuck.subscribe(filter{"t", qos})
 			lively.subscribe(filter{"t", 0})
@@ -330,14 +330,14 @@ func TestAStuckSubscriberHoldsUpNobody(t *testing.T) {
 			for range 300 { // 30 MB
 				route(b, []event.Event{big})
 			}
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("routing took %v", took)
-			}
 			// It can come back at once.
 			again := dial(t, b, v4)
 			again.send(connectPacket(connectOptions{id: "stuck"}))
 			again.connack(0)
-		})
+			if waited := time.Since(began); waited > 0 {
+				t.Errorf("somebody waited %v", waited)
+			}
+		}))
 	}
 }
 

@@ -192,8 +192,14 @@ func (b *Broker) handOver(c *conn, id string, fresh bool) (old *conn, publish fu
 		return nil, nil, err
 	}
 	var over *session
-	if known && (fresh || !s.out.outlasts()) {
-		over = s
+	if known {
+		lapsed := s.out.lapsedBy(b.keeper.clock()) // which the keeper notices a little later
+		if lapsed {
+			b.count.sessions.Add(1)
+		}
+		if fresh || lapsed || !s.out.outlasts() {
+			over = s
+		}
 	}
 	if !known || over != nil {
 		s = newSession(b, id, c.who.user)
@@ -257,6 +263,19 @@ func (o *outbox) outlasts() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.lasts
+}
+
+// lapsed reports whether the client has been away for longer than its session
+// lasts. The caller holds o.mu.
+func (o *outbox) lapsed(now time.Duration) bool {
+	s := o.s
+	return o.c == nil && !o.taken && o.lasts && !o.over && s.expiry > 0 && now-s.left > s.expiry
+}
+
+func (o *outbox) lapsedBy(now time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lapsed(now)
 }
 
 // conclude ends the outbox of a session that nothing can come back to, and its

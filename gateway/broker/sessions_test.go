@@ -287,6 +287,22 @@ func TestASessionExpiresAlsoAcrossRestarts(t *testing.T) {
 	resume(t, s.Broker, v5, "a", false)
 }
 
+// The broker looks for sessions that have expired now and then only.
+func TestASessionThatHasExpiredIsNotTakenUpAgain(t *testing.T) {
+	s := newSite(t)
+	c := resume(t, s.Broker, v5, "a", false) // one hour
+	c.subscribe(filter{"t", 1})
+	c.Close()
+	s.gone(0)
+	s.route(ev("t", "gone", 1))
+	s.keeper.base.Add(int64(61 * time.Minute))
+	c = resume(t, s.Broker, v5, "a", false)
+	c.silence()
+	if st := s.Stats(); st.Expiries != 1 || st.Sessions != 1 {
+		t.Errorf("%d sessions have expired and %d are left, want one and the new one", st.Expiries, st.Sessions)
+	}
+}
+
 func TestTheSessionClockDoesNotJump(t *testing.T) {
 	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	saved := clockRecord{Clock: time.Hour, Wall: began, Boot: 3, Mono: 10 * time.Minute}

@@ -2,15 +2,14 @@ package broker
 
 import (
 	"testing"
-	"time"
 
 	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
 // site is a broker on a log and a state that outlive it. It writes what has
-// changed when the test says so, see kept, and never by the clock: what a kill
-// finds on disk does not depend on how fast the machine is.
+// changed when the test says so, see kept: what a kill finds on disk does not
+// depend on how fast the machine is.
 type site struct {
 	t     testing.TB
 	log   *fakeLog
@@ -28,7 +27,8 @@ func newSite(t testing.TB, with ...func(*Options)) *site {
 
 func (s *site) start() {
 	s.t.Helper()
-	o := Options{Listen: []Listener{{Address: "127.0.0.1:0"}}, Emit: s.log.Emit, Release: s.log.Release, Held: s.log.Held, State: s.state}
+	o := s.log.options()
+	o.State = s.state
 	for _, f := range s.with {
 		f(&o)
 	}
@@ -36,7 +36,6 @@ func (s *site) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	b.keeper.every = time.Hour
 	follow(b, s.main)
 	if err := b.Start(); err != nil {
 		s.t.Fatal(err)
@@ -61,11 +60,14 @@ func (s *site) restart() {
 	s.start()
 }
 
-// flush waits until all that was put is on disk.
+// flush waits until all that was put is on disk, with what is put because of
+// that.
 func (s *site) flush() {
-	done := make(chan struct{})
-	_ = s.state.Put(nil, false, func(error) { close(done) })
-	<-done
+	for more := true; more; {
+		done := make(chan bool)
+		_ = s.state.Put(nil, false, func(error) { done <- len(s.state.puts) > 0 })
+		more = <-done
+	}
 }
 
 // kept waits until the broker has written what has changed.

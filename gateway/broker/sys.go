@@ -12,9 +12,9 @@ import (
 	"holdfast/gateway/event"
 )
 
-// sysInterval is how often the topics below $SYS are renewed, as with
+// sysEvery is how often the topics below $SYS are renewed, as with
 // Mosquitto.
-const sysInterval = 10 * time.Second
+const sysEvery = 10 * time.Second
 
 // traffic counts what goes through the sockets.
 type traffic struct {
@@ -66,7 +66,7 @@ func newSys(b *Broker, now time.Time) *sys {
 
 // run renews the topics until the broker is closed.
 func (s *sys) run() {
-	tick := time.NewTicker(sysInterval)
+	tick := time.NewTicker(s.b.opt.sysEvery)
 	defer tick.Stop()
 	for {
 		select {

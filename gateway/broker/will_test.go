@@ -22,11 +22,22 @@ func (b *Broker) waitingWills() (clients []string) {
 	return clients
 }
 
+// dueWills makes all wills that wait due.
+func (b *Broker) dueWills() {
+	for _, s := range b.allSessions() {
+		s.mu.Lock()
+		if s.will != nil {
+			s.will.Reset(0)
+		}
+		s.mu.Unlock()
+	}
+}
+
 func TestAWillSurvivesAKill(t *testing.T) {
 	w := event.Event{Topic: "gone/a", Payload: []byte("dead"), QoS: 1}
 	for _, keep := range []bool{true, false} {
 		t.Run(fmt.Sprint("session lasts ", keep), func(t *testing.T) {
-			s := newSite(t, func(o *Options) { o.willGrace = 50 * time.Millisecond })
+			s := newSite(t, func(o *Options) { o.willGrace = time.Hour })
 			for _, id := range []string{"stays away", "comes back", "said goodbye"} {
 				c := dial(t, s.Broker, v5)
 				c.send(connectPacket(connectOptions{v: v5, id: id, keep: keep, will: &w}))
@@ -38,9 +49,9 @@ func TestAWillSurvivesAKill(t *testing.T) {
 			}
 			s.gone(2)
 			s.flush()
-			s.with = append(s.with, func(o *Options) { o.willGrace = time.Second })
 			s.kill()
 			resume(t, s.Broker, v5, "comes back", keep).silence()
+			s.dueWills()
 			// Without a session to come back to, its will is due at once.
 			want := []string{"stays away"}
 			if !keep {

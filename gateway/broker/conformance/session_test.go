@@ -255,21 +255,21 @@ func willPromises() []promise {
 			none(s, sub)
 		}),
 		five("MQTT-3.1.3-9", "a will that waits is not published if the client comes back", func(s *stage) {
-			h := hello{id: "w", keep: true, lasts: 60, willProps: cat(pWillDelay, uint32(2))}
+			h := hello{id: "w", keep: true, lasts: 60, willProps: cat(pWillDelay, uint32(10))}
 			p, sub := dying(s, h)
 			p.vanish()
 			p, _ = s.again(p, hello{lasts: 60})
-			rest(3)
+			rest(12)
 			none(s, sub)
 			p.nothing()
 		}),
 		five("3.1.3.2.2", "a will is published when its delay has passed", func(s *stage) {
 			p, sub := dying(s, hello{id: "w", keep: true, lasts: 60, willProps: cat(pWillDelay, uint32(2))})
-			p.vanish()
 			began := time.Now()
+			p.vanish()
 			sub.receives("will")
 			took := time.Since(began)
-			s.check(took > 1500*time.Millisecond && took < 5*time.Second, "after %v, want 2 s", took)
+			s.check(took >= 2*time.Second, "after %v, want 2 s", took)
 		}),
 		five("3.1.3.2.2", "a will does not wait longer than its session lasts", func(s *stage) {
 			p, sub := dying(s, hello{id: "w", keep: true, lasts: 1, willProps: cat(pWillDelay, uint32(60))})
