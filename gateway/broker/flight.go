@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"holdfast/gateway/broker/packet"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 // acknowledgements that it will be answered with.
 type flight struct {
 	c       *conn
-	acks    []ack
+	acks    []packet.Ack
 	at      []int32 // for each of the first acks the index of its event; -1 for none
 	pending int     // messages at QoS 1 and 2 in it
 	once    int     // of these, at QoS 1
@@ -33,12 +35,12 @@ type flight struct {
 
 // answer notes the acknowledgement of a PUBLISH that is the event of the given
 // index in the batch, or none.
-func (f *flight) answer(p publish, reason byte, event int) {
-	switch p.qos {
+func (f *flight) answer(p packet.Publish, reason byte, event int) {
+	switch p.QoS {
 	case 1:
-		f.acks = append(f.acks, ack{typePuback, reason, p.id})
+		f.acks = append(f.acks, packet.Ack{Type: packet.TypePuback, Reason: reason, ID: p.ID})
 	case 2:
-		f.acks = append(f.acks, ack{typePubrec, reason, p.id})
+		f.acks = append(f.acks, packet.Ack{Type: packet.TypePubrec, Reason: reason, ID: p.ID})
 	default:
 		return
 	}
@@ -119,7 +121,7 @@ func (f *flight) finish(err error) {
 	if err != nil {
 		c.b.count.refused.Add(uint64(lost))
 		for i, a := range f.acks {
-			if a.kind == typePubrec && a.reason == codeSuccess && i < len(f.at) && f.at[i] >= 0 && r.of(i) {
+			if a.Type == packet.TypePubrec && a.Reason == packet.Success && i < len(f.at) && f.at[i] >= 0 && r.of(i) {
 				c.unacked--
 			}
 		}
@@ -131,7 +133,7 @@ func (f *flight) finish(err error) {
 	case err == nil || refused && c.v5:
 		for i, a := range f.acks {
 			if err != nil && f.denied(i, r) {
-				a.reason = codeQuota
+				a.Reason = packet.QuotaExceeded
 			}
 			c.out = c.appendAck(a)
 		}
@@ -150,7 +152,7 @@ func (f *flight) finish(err error) {
 			}
 		}
 		if c.v5 && !c.closing {
-			c.out = appendDisconnect(c.out, codeUnspecified)
+			c.out = packet.AppendDisconnect(c.out, packet.UnspecifiedError)
 		}
 		c.flush()
 		c.close()
@@ -169,13 +171,13 @@ func (f *flight) finish(err error) {
 func (f *flight) denied(i int, r refusal) bool {
 	a := f.acks[i]
 	switch {
-	case a.reason != codeSuccess:
+	case a.Reason != packet.Success:
 		return false
-	case a.kind == typePuback:
+	case a.Type == packet.TypePuback:
 		return r.of(i)
 	}
 	repeated := i >= len(f.at) || f.at[i] < 0
-	return (repeated || r.of(i)) && !f.c.session.holds(a.id)
+	return (repeated || r.of(i)) && !f.c.session.holds(a.ID)
 }
 
 // answers reports whether the client waits for an answer about an event that
@@ -190,12 +192,12 @@ func (f *flight) answers(r refusal) bool {
 }
 
 // appendAck appends an acknowledgement to the queue. The caller holds c.mu.
-func (c *conn) appendAck(a ack) []byte {
+func (c *conn) appendAck(a packet.Ack) []byte {
 	if c.closing {
 		return c.out
 	}
 	c.packets++
-	return appendAck(c.out, a, c.v5)
+	return packet.AppendAck(c.out, a, c.v5)
 }
 
 // ride sends acknowledgements that need no event of their own behind those of
@@ -259,7 +261,7 @@ func (c *conn) pong(n int) {
 		return
 	}
 	for range n {
-		c.out = append(c.out, 0xD0, 0)
+		c.out = packet.AppendPingresp(c.out)
 	}
 	c.packets += n
 	c.flush()
