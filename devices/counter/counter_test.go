@@ -29,8 +29,7 @@ func start(t *testing.T, memory *devices.Memory, settings string) *bench {
 	}
 	set.Remember(memory)
 	b := &bench{new(devicetest.Log), set, lines.Wire("sim:c", "4")}
-	go func() { _ = set.Run(t.Context(), b.Emit) }()
-	t.Cleanup(set.Close)
+	devicetest.Run(t, set, b.Emit)
 	time.Sleep(time.Millisecond)
 	return b
 }

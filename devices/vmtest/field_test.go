@@ -92,13 +92,7 @@ func TestATransferThatFailsDoesNotSpoilTheNextOne(t *testing.T) {
 // load runs devices until the end of the test.
 func load(t *testing.T, yaml string) (*devices.Set, *devicetest.Log) {
 	t.Helper()
-	set, err := devicetest.Load(yaml, append(sensors, lineDrivers...), kernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
+	log, set := devicetest.Start(t, yaml, append(sensors, lineDrivers...), kernel)
 	return set, log
 }
 
