@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/devices/devicetest"
+	"holdfast/devices/drivers"
 	"holdfast/devices/sim"
 )
 
@@ -94,7 +95,7 @@ func TestTheNumbersOfTheDataSheetsAreReadAsTheySay(t *testing.T) {
 				if settings != "" {
 					settings = ", " + settings
 				}
-				_, set := devicetest.Start(t, fmt.Sprintf("x: {driver: %s, bus: %q, address: %#x%s}", v.driver, bus, v.address, settings), allDrivers, buses)
+				_, set := devicetest.Start(t, fmt.Sprintf("x: {driver: %s, bus: %q, address: %#x%s}", v.driver, bus, v.address, settings), drivers.All, buses)
 				time.Sleep(5 * time.Second)
 				latest, _ := set.Latest("x")
 				if len(latest) != len(v.want) {

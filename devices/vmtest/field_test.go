@@ -13,6 +13,7 @@ import (
 
 	"holdfast/devices"
 	"holdfast/devices/devicetest"
+	"holdfast/devices/drivers"
 	"holdfast/devices/gpio"
 	"holdfast/devices/sim"
 	"holdfast/devices/vmtest/hardware"
@@ -92,7 +93,7 @@ func TestATransferThatFailsDoesNotSpoilTheNextOne(t *testing.T) {
 // load runs devices until the end of the test.
 func load(t *testing.T, yaml string) (*devices.Set, *devicetest.Log) {
 	t.Helper()
-	log, set := devicetest.Start(t, yaml, append(sensors, lineDrivers...), kernel)
+	log, set := devicetest.Start(t, yaml, drivers.All, kernel)
 	return set, log
 }
 
