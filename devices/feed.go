@@ -151,8 +151,8 @@ func (f *Feed) failed(err error) (worked bool) {
 	return worked
 }
 
-// note keeps an error that is no failure of the device.
-func (f *Feed) note(err error) {
+// Note keeps an error that is no failure of the device, for its status.
+func (f *Feed) Note(err error) {
 	f.hub.mu.Lock()
 	defer f.hub.mu.Unlock()
 	f.status.Err, f.status.ErrAt = err.Error(), time.Now()

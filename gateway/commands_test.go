@@ -65,9 +65,9 @@ func TestAfterAnOutageOneOfAThousandCommandsIsExecutedAndAllAreReported(t *testi
 	began := time.Now()
 	var last interface{ Wait() bool }
 	for i := range 1000 {
-		given := began.Add(time.Duration(i-999) * 600 * time.Millisecond)
+		given := began.Add(time.Duration(i-999) * 36 * time.Second)
 		last = c.Publish("devices/pump/set", 1, false,
-			fmt.Sprintf(`{"value": %q, "id": "c-%d", "time": %q}`, []string{"off", "on"}[i%2], i, given.Format(time.RFC3339Nano)))
+			fmt.Sprintf(`{"value": %q, "id": "c-%d", "time": %q, "ttl": "10m"}`, []string{"off", "on"}[i%2], i, given.Format(time.RFC3339Nano)))
 	}
 	last.Wait()
 	stop()

@@ -32,6 +32,9 @@ type Options struct {
 	Version string
 	// Load reads the configuration again; nil means that it cannot be reloaded.
 	Load func() (*Config, error)
+	// Reloading, if not nil, is called when a reload begins; what it returns is
+	// called with the result.
+	Reloading func() (over func(error))
 	// Probe opens a store in another process, see storage.Options.
 	Probe func(dir string) error
 

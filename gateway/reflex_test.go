@@ -71,7 +71,7 @@ func (p *panel) await(t *testing.T, want bool) {
 		if got != want {
 			t.Fatalf("the lamp was switched to %v", got)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(longest):
 		t.Fatal("the lamp was not switched")
 	}
 }
@@ -126,22 +126,26 @@ func settled(t *testing.T, sink *memory) {
 
 func (m *memory) door() interface{ Set(bool) } { return m.boards.GPIO.Wire("sim:panel", "3") }
 
+// causeOf returns the event of which a command came. It may be delivered later
+// than the command.
+func causeOf(t *testing.T, sink *memory, command *event.Event) event.Event {
+	t.Helper()
+	n := int(command.Cause.Offset)
+	return sink.await(t, "events", n)[n-1]
+}
+
 // chain checks that each report is of a command, and each command of an edge,
 // and returns what became of the commands.
 func chain(t *testing.T, sink *memory, n int) (states []string) {
 	t.Helper()
 	acks, commands := sink.await(t, "acks", n), sink.await(t, "set", n)
-	edges := map[event.ID]event.Event{}
-	for _, e := range sink.await(t, "events", 1) {
-		edges[e.ID("", "events")] = e
-	}
 	for _, ack := range acks {
 		i := slices.IndexFunc(commands, func(c event.Event) bool { return ack.Cause != nil && c.ID("test", "set") == *ack.Cause })
 		if i < 0 {
 			t.Fatalf("the cause of %s is %v, which is no command", ack.Payload, ack.Cause)
 		}
 		c := commands[i]
-		if edge := edges[event.ID{Epoch: c.Cause.Epoch, Stream: c.Cause.Stream, Offset: c.Cause.Offset}]; edge.Topic != "devices/door/level" {
+		if edge := causeOf(t, sink, &c); edge.Topic != "devices/door/level" || edge.ID(c.Cause.Gateway, "events") != *c.Cause {
 			t.Errorf("the cause of %s is %v, %q", c.Payload, c.Cause, edge.Topic)
 		}
 		var report struct{ ID, State string }
@@ -250,8 +254,8 @@ func TestACommandOfBeforeARestartIsKnownByItsCause(t *testing.T) {
 	commands := sink.await(t, "set", 1)
 	f := newFollower(g, g.deviceSet(), g.deviceSet().CommandTopics(), nil)
 	got := f.commands("set", commands)
-	edge := slices.IndexFunc(sink.await(t, "events", 1), func(e event.Event) bool { return e.Offset == commands[0].Cause.Offset })
-	if len(got) != 1 || !got[0].Before || got[0].Rule != "lamp" || got[0].Time != sink.await(t, "events", 1)[edge].Time {
+	edge := causeOf(t, sink, &commands[0])
+	if len(got) != 1 || !got[0].Before || got[0].Rule != "lamp" || got[0].Time != edge.Time {
 		t.Errorf("%+v", got)
 	}
 	commands[0].Mono += time.Hour // the rule wrote it late
@@ -289,15 +293,15 @@ func TestAReloadChangesImmediateRules(t *testing.T) {
 	}
 }
 
-// The figure that is promised: from an edge to the output, with 20 ms for each
-// commit, p99 under 5 ms. A machine that does other work at the same time may
-// spoil a round, so the best of three counts. Code that is watched by the race
-// detector is several times slower, and has four times the time.
+// Each edge is acted on once, and the act is in the log with its cause. The
+// figure that is promised, from an edge to the output with 20 ms for each commit
+// p99 under 5 ms, is judged by .ci/run speed, where nothing else runs; something
+// else may spoil a round all the same, so the best of three counts.
 func TestReactionTimeWithSlowCommits(t *testing.T) {
-	const edges = 300
-	bar := 5 * time.Millisecond
-	if raceDetector {
-		bar *= 4
+	const bar = 5 * time.Millisecond
+	edges, rounds := 300, 3
+	if !measured {
+		edges, rounds = 100, 1
 	}
 	sink := newMemory()
 	sink.commit = func() error { time.Sleep(20 * time.Millisecond); return nil }
@@ -307,7 +311,7 @@ func TestReactionTimeWithSlowCommits(t *testing.T) {
 	settled(t, sink)
 	level, total := false, 0
 	best := time.Duration(1 << 62)
-	for round := 0; round < 3 && best >= bar; round++ {
+	for round := 0; round < rounds && best >= bar; round++ {
 		took := make([]time.Duration, edges)
 		for i := range took {
 			level = !level
@@ -323,7 +327,7 @@ func TestReactionTimeWithSlowCommits(t *testing.T) {
 		best = min(best, p99)
 		t.Logf("from edge to output, %d times: median %v, p99 %v, at most %v", edges, took[edges/2], p99, took[edges-1])
 	}
-	if best >= bar {
+	if measured && best >= bar {
 		t.Errorf("p99 %v, promised are %v", best, bar)
 	}
 	states := chain(t, sink, total)

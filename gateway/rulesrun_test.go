@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"holdfast/gateway/event"
+	"holdfast/gateway/ops"
 	"holdfast/rules"
 )
 
@@ -36,6 +38,14 @@ func stateOf(t *testing.T, g *Gateway, rule, want string) {
 			t.Fatal(err)
 		}
 		return strings.Contains(string(b), want)
+	})
+}
+
+// evaluated waits until the rules have evaluated every event.
+func evaluated(t *testing.T, g *Gateway) {
+	t.Helper()
+	until(t, "every event is evaluated", func() bool {
+		return !slices.ContainsFunc(g.Status().Rules, func(r ops.RuleStatus) bool { return r.Processor.Lag > 0 })
 	})
 }
 
@@ -138,6 +148,7 @@ func TestARuleIsDisabledUntilItIsEnabledAgainOverRestartsAndReloads(t *testing.T
 	}
 	stateOf(t, g, "counted", `"disabled":true`)
 	send(t, g, "raw/a", "6")
+	evaluated(t, g) // or it would count when the rule is enabled again
 	if err := g.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -25,14 +25,14 @@ func cpu(t *testing.T) time.Duration {
 // What is promised of 64 sensors that are read every 100 ms on four buses, one of
 // them stuck, with 20 ms for each commit: no reading of the others is late by more
 // than one interval, and it takes at most 15 % of one core, the models of the
-// sensors and the reading of the results included. A machine that does other work
-// at the same time may spoil a round, so the best of three counts. Code that is
-// watched by the race detector may use four times as much.
+// sensors and the reading of the results included. That is judged by .ci/run speed,
+// where nothing else runs; something else may spoil a round all the same, so the
+// best of three counts. Elsewhere all but those on the stuck bus must be read.
 func TestSixtyFourSensorsBesideAStuckBusCostLittle(t *testing.T) {
-	const interval, lasts = 100 * time.Millisecond, 4 * time.Second
-	bar := 15.0
-	if raceDetector {
-		bar *= 4
+	const interval, bar = 100 * time.Millisecond, 15.0
+	lasts, rounds := 4*time.Second, 3
+	if !measured {
+		lasts, rounds = time.Second, 1
 	}
 	sink := newMemory()
 	sink.commit = func() error { time.Sleep(20 * time.Millisecond); return nil }
@@ -50,48 +50,61 @@ func TestSixtyFourSensorsBesideAStuckBusCostLittle(t *testing.T) {
 	g, stop := run(t, t.TempDir(), yaml.String()+"destinations: {d: {type: memory, from: [events], batch: {linger: 100ms}}}\n", sink)
 	defer stop()
 	defer close(stuck)
-	sink.await(t, "events", 48*6) // the start: a status and some readings of each
+	// readings returns when each sensor was read.
+	readings := func() map[string][]time.Time {
+		sink.mu.Lock()
+		defer sink.mu.Unlock()
+		times := map[string][]time.Time{}
+		for _, e := range sink.events["events"] {
+			if strings.HasSuffix(e.Topic, "/temperature") {
+				times[e.Client] = append(times[e.Client], e.Time.Std())
+			}
+		}
+		return times
+	}
+	until(t, "all that can be read are read again and again", func() bool {
+		times := readings()
+		for i := range 64 {
+			if i%4 != 3 && len(times[fmt.Sprintf("s%d", i)]) < 5 {
+				return false
+			}
+		}
+		return true
+	})
 
 	cost, late := 100.0, time.Hour
-	for round := 0; round < 3 && (cost > bar || late > interval); round++ {
+	for round := 0; round < rounds && (cost > bar || late > interval); round++ {
+		sink.mu.Lock()
+		sink.events = map[string][]event.Event{}
+		sink.mu.Unlock()
 		began, used := time.Now(), cpu(t)
 		time.Sleep(lasts)
 		took, spent := time.Since(began), cpu(t)-used
 		cost, late = 100*float64(spent)/float64(took), time.Duration(0)
 		time.Sleep(200 * time.Millisecond) // the last readings come
-		times := map[string][]time.Time{}
-		sink.mu.Lock()
-		for _, e := range sink.events["events"] {
-			if at := e.Time.Std(); strings.HasSuffix(e.Topic, "/temperature") && at.After(began) && at.Before(began.Add(took)) {
-				times[e.Client] = append(times[e.Client], at)
-			}
-		}
-		sink.events = map[string][]event.Event{}
-		sink.mu.Unlock()
+		times := readings()
 		for i := range 64 {
-			all := times[fmt.Sprintf("s%d", i)]
 			if i%4 == 3 {
 				continue
 			}
-			if len(all) < 2 {
-				t.Fatalf("sensor %d was read %d times in %v", i, len(all), took)
-			}
-			all = append(all, began.Add(took)) // none may be missing at the end
-			for k := 1; k < len(all); k++ {
-				late = max(late, all[k].Sub(all[k-1])-interval)
+			last := began
+			for _, at := range append(times[fmt.Sprintf("s%d", i)], began.Add(took)) { // none may be missing at the ends
+				if at.After(began) && !at.After(began.Add(took)) {
+					late, last = max(late, at.Sub(last)-interval), at
+				}
 			}
 		}
 		t.Logf("%.1f %% of one core, %d readings/s, at most %v late, commit p99 %v", cost,
 			int(48/interval.Seconds()), late.Round(time.Microsecond), g.Commits().P99)
 	}
-	if cost > bar {
+	if measured && cost > bar {
 		t.Errorf("%.1f %% of one core, promised are %v", cost, bar)
 	}
-	if late > interval {
+	if measured && late > interval {
 		t.Errorf("a reading was %v late, promised is one interval", late)
 	}
 	for i, d := range g.deviceSet().Status() {
-		if i%4 != 3 && (d.State != devices.Online || d.Missed+d.Failures > 0) || d.Name == "s3" && d.Sampled > 0 {
+		if i%4 != 3 && (d.State != devices.Online || d.Failures > 0 || measured && d.Missed > 0) || d.Name == "s3" && d.Sampled > 0 {
 			t.Errorf("%+v", d)
 		}
 	}

@@ -55,7 +55,7 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	}
 	c := &source{
 		lines: w.Lines(), line: line, config: set.Config(gpio.Rising), interval: set.Interval.Std(),
-		perPulse: set.PerPulse, unit: set.Unit, memory: w.Memory(), key: "counter-" + s.Name(),
+		perPulse: set.PerPulse, unit: set.Unit, total: devices.Keep[uint64](w.Memory(), "counter-"+s.Name()),
 	}
 	if set.Duty {
 		c.config.Edges = gpio.Both
@@ -70,8 +70,7 @@ type source struct {
 	interval time.Duration
 	perPulse float64
 	unit     string
-	memory   *devices.Memory
-	key      string
+	total    *devices.Kept[uint64]
 }
 
 func (c *source) Quantities() []devices.Quantity {
@@ -83,31 +82,20 @@ func (c *source) Quantities() []devices.Quantity {
 }
 
 // Run counts until ctx ends or the chip of the line has gone.
-func (c *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
-	var total uint64
-	if err := c.memory.Load(c.key, &total); err != nil {
+func (c *source) Run(ctx context.Context, feed *devices.Feed) error {
+	if err := c.total.Load(); err != nil {
 		return err
 	}
-	var m meter
-	saved := total
-	save := func() error {
-		if total == saved {
-			return nil
+	save := func() {
+		if err := c.total.Save(); err != nil {
+			feed.Note(err) // a full disk does not stop the meter
 		}
-		if err := c.memory.Save(c.key, total); err != nil {
-			return err
-		}
-		saved = total
-		return nil
 	}
-	defer func() {
-		if saving := save(); err == nil {
-			err = saving
-		}
-	}()
+	defer save()
+	var m meter
 	put := func(at time.Time) error {
 		readings := []devices.Reading{
-			{Name: "total", Unit: c.unit, Value: devices.Round(float64(total)*c.perPulse, 9)},
+			{Name: "total", Unit: c.unit, Value: devices.Round(float64(c.total.Value)*c.perPulse, 9)},
 			{Name: "frequency", Unit: "Hz", Value: devices.Round(m.frequency(), 6)},
 		}
 		if c.config.Edges == gpio.Both {
@@ -125,7 +113,7 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
 		func(at time.Time, edges []gpio.Edge, lost uint64, _ gpio.Inputs) error {
 			for _, e := range edges {
 				if e.Rising {
-					total++
+					c.total.Value++
 				}
 				m.edge(e)
 			}
@@ -134,7 +122,7 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
 				if c.config.Edges == gpio.Both {
 					lost = (lost + 1) / 2 // every second one was a pulse
 				}
-				total += lost
+				c.total.Value += lost
 			}
 			if at.Before(due) && ctx.Err() == nil {
 				return nil
@@ -144,7 +132,8 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
 				return err
 			}
 			m.restart()
-			return save()
+			save()
+			return nil
 		})
 }
 

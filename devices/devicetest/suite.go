@@ -187,15 +187,9 @@ func (c Case) run(t *testing.T, drivers []devices.Driver, b Bench) {
 	if settings != "" {
 		settings = ", " + settings
 	}
-	set, err := Load(fmt.Sprintf("x: {driver: %s, %s, interval: %v%s}", c.Driver, at.wiring, interval, settings), drivers, at.buses)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(Log)
+	log, set := Start(t, fmt.Sprintf("x: {driver: %s, %s, interval: %v%s}", c.Driver, at.wiring, interval, settings), drivers, at.buses)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	go func() { _ = set.Run(ctx, log.Emit) }()
-	defer set.Close()
 
 	for name, want := range c.Want {
 		events := log.Wait(ctx, "devices/x/"+name, 1)

@@ -32,14 +32,8 @@ func start(t *testing.T) (*devicetest.Log, *sim.Bus, *sim.MCP23017, *devices.Set
 	t.Helper()
 	board, chip := sim.NewBus("b"), sim.NewMCP23017()
 	board.Plug(0x20, chip)
-	set, err := devicetest.Load(settings, []devices.Driver{mcp23017.Driver},
+	log, set := devicetest.Start(t, settings, []devices.Driver{mcp23017.Driver},
 		bus.Buses{Simulated: func(string) (i2c.BusCloser, error) { return board, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
 	time.Sleep(10 * time.Millisecond)
 	return log, board, chip, set
 }

@@ -34,8 +34,7 @@ func load(t *testing.T, lines *sim.Lines, memory *devices.Memory, yaml string) *
 		t.Fatal(err)
 	}
 	b.Remember(memory)
-	go func() { _ = b.Run(t.Context(), b.Emit) }()
-	t.Cleanup(b.Close)
+	devicetest.Run(t, b.Set, b.Emit)
 	time.Sleep(10 * time.Millisecond)
 	return b
 }

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/devices"
 	"holdfast/devices/devicetest"
+	"holdfast/devices/drivers"
 	"holdfast/devices/gpio"
 	"holdfast/devices/sim"
 	"holdfast/devices/vmtest/hardware"
@@ -92,13 +93,7 @@ func TestATransferThatFailsDoesNotSpoilTheNextOne(t *testing.T) {
 // load runs devices until the end of the test.
 func load(t *testing.T, yaml string) (*devices.Set, *devicetest.Log) {
 	t.Helper()
-	set, err := devicetest.Load(yaml, append(sensors, lineDrivers...), kernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
+	log, set := devicetest.Start(t, yaml, drivers.All, kernel)
 	return set, log
 }
 

@@ -11,6 +11,7 @@ import (
 	"holdfast/devices"
 	"holdfast/devices/bus"
 	"holdfast/devices/devicetest"
+	"holdfast/devices/drivers"
 	"holdfast/devices/gpio"
 	"holdfast/devices/sim"
 	"holdfast/devices/vmtest/hardware"
@@ -79,7 +80,7 @@ func TestEverySensorKeepsItsPromisesOnAnAdapterOfTheKernel(t *testing.T) {
 			return kernel, s.File
 		}
 	}
-	devicetest.Suite(t, sensors, bench)
+	devicetest.Suite(t, drivers.All, bench)
 }
 
 // bridgeWorld is the other side of the lines of a bridge.
@@ -135,6 +136,12 @@ func newPanel(t *testing.T) panel {
 	plug(t, c)
 	return panel{chipWorld{t, c}, "panel"}
 }
+
+// How long a change of a line takes to become an edge, several times over.
+const (
+	chipSettles   = 20 * time.Millisecond
+	bridgeSettles = 250 * time.Millisecond // its driver looks every 40 ms
+)
 
 func TestLinesOfAChip(t *testing.T) {
 	devicetest.Lines(t, inTime, chipSettles, func(t *testing.T) (gpio.Lines, devicetest.World) {

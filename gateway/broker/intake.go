@@ -191,11 +191,11 @@ func (c *conn) takeRun(run []byte, n int) error {
 	gather(batch.Events, total, event.At(now))
 	c.b.count.packetsIn.Add(packets)
 	c.b.count.payloadIn.Add(uint64(total))
-	if pings > 0 {
-		c.pong(pings)
-	}
 	if len(settled) > 0 {
 		c.session.out.acknowledged(c, settled)
+	}
+	if pings > 0 { // now, for what follows may wait for room
+		c.pong(pings)
 	}
 	if err := c.emit(batch, f, now); err != nil {
 		return err
