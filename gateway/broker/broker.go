@@ -146,7 +146,7 @@ type Options struct {
 	willGrace time.Duration
 	keepEvery time.Duration
 	sysEvery  time.Duration
-	hurryTime time.Duration
+	pace      pace
 	listen    func(network, address string) (net.Listener, error)
 }
 
@@ -221,7 +221,8 @@ func New(o Options) (*Broker, error) {
 	after(&o.willGrace, willGrace)
 	after(&o.keepEvery, keepEvery)
 	after(&o.sysEvery, sysEvery)
-	after(&o.hurryTime, hurryTime)
+	after(&o.pace.behind, usualPace.behind)
+	after(&o.pace.every, usualPace.every)
 	if o.listen == nil {
 		o.listen = net.Listen
 	}

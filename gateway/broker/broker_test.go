@@ -36,6 +36,7 @@ type fakeLog struct {
 	batches  []Batch
 	waiting  []func(error)
 	released []uint16
+	commits  int // see committed
 	disk     map[string][]uint16
 }
 
@@ -128,7 +129,7 @@ func (l *fakeLog) topics(t testing.TB, n int) (topics []string) {
 func (l *fakeLog) options() Options {
 	return Options{
 		Listen: []Listener{{Address: "127.0.0.1:0"}}, Emit: l.Emit, Release: l.Release, Held: l.Held,
-		keepEvery: 1000 * time.Hour, sysEvery: 1000 * time.Hour,
+		keepEvery: 1000 * time.Hour, sysEvery: 1000 * time.Hour, pace: pace{every: 1000 * time.Hour},
 	}
 }
 

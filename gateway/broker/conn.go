@@ -93,11 +93,10 @@ type conn struct {
 	last     *flight // the newest batch that is not committed
 	free     []*flight
 	flights  int
-	pending  int       // messages with an acknowledgement to come that are not committed
-	unacked  int       // messages that count against the receive maximum
-	acked    time.Time // last acknowledgement
-	waits    int       // batches in a row that followed an acknowledgement, see emit
-	noted    int64     // window in which peers has counted the client; guarded by peers.mu
+	pending  int // messages with an acknowledgement to come that are not committed
+	unacked  int // messages that count against the receive maximum
+	haste    haste
+	noted    int64 // window in which peers has counted the client; guarded by peers.mu
 }
 
 func newConn(b *Broker, socket net.Conn) *conn {

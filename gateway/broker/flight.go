@@ -4,19 +4,9 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"holdfast/gateway/broker/packet"
-)
-
-const (
-	// hurryTime is how soon after an acknowledgement a message must come to
-	// be one that the client may have held back for it.
-	hurryTime = 5 * time.Millisecond
-	// hurryAfter is how many batches in a row must have come so for the
-	// client to count as one that waits: chance brings one or two.
-	hurryAfter = 3
 )
 
 // flight is a batch of a client on its way to the disk, and the
@@ -30,6 +20,7 @@ type flight struct {
 	events  int
 	quota   int         // how many messages at QoS 1 and 2 there may be
 	alone   bool        // its client waits for it, and no other client publishes
+	began   time.Time   // when it was given to the log
 	done    func(error) // finish, bound once
 }
 
@@ -78,15 +69,8 @@ func (c *conn) emit(batch Batch, f *flight, now time.Time) error {
 	f.events = len(batch.Events)
 	c.b.countReceived(len(batch.Events))
 	c.mu.Lock()
-	// A client that goes on only when it has acknowledgements, be it one by
-	// one or in windows, must not wait until others have filled a batch. Its
-	// messages come right behind an acknowledgement or while some are due.
-	if f.pending > 0 && (c.flights > 0 || now.Sub(c.acked) < c.b.opt.hurryTime) {
-		c.waits++
-	} else {
-		c.waits = 0
-	}
-	batch.Hurry = c.waits >= hurryAfter
+	f.began = now
+	batch.Hurry = c.haste.sent(now, f.pending > 0, c.flights > 0, &c.b.opt.pace)
 	batch.Peers = c.b.peers.note(c, now)
 	f.alone = batch.Hurry && batch.Peers == 1
 	c.flights++
@@ -138,7 +122,7 @@ func (f *flight) finish(err error) {
 			c.out = c.appendAck(a)
 		}
 		if len(f.acks) > 0 {
-			c.acked = time.Now()
+			c.haste.answered(f.began, time.Now())
 		}
 	case refused && !f.answers(r): // at QoS 0 nothing was promised
 		for _, a := range f.acks {
@@ -296,34 +280,4 @@ func (c *conn) release(ids []uint16) error {
 		done(err)
 	}
 	return nil
-}
-
-// peers counts the clients that publish at the moment, in windows of time.
-type peers struct {
-	mu     sync.Mutex
-	window int64
-	count  int // clients in this window
-	before int // and in the one before
-}
-
-const peersWindow = 4 * time.Millisecond
-
-// note takes down that the client of c has published, and returns how many
-// clients did so lately.
-func (p *peers) note(c *conn, now time.Time) int {
-	window := now.UnixNano() / int64(peersWindow)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if window > p.window {
-		p.before = 0
-		if window == p.window+1 {
-			p.before = p.count
-		}
-		p.window, p.count = window, 0
-	}
-	if c.noted != p.window {
-		c.noted = p.window
-		p.count++
-	}
-	return max(p.count, p.before)
 }

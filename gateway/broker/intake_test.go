@@ -435,58 +435,6 @@ func TestReceiveMaximum(t *testing.T) {
 	})
 }
 
-func TestAClientThatWaitsForEachAcknowledgementIsInAHurry(t *testing.T) {
-	l := newFakeLog()
-	c := connect(t, start(t, l, func(o *Options) { o.hurryTime = time.Hour }), v4, "a") // or it depends on the machine
-	for i := range 50 {
-		c.publish(pub{topic: "x", qos: 1, id: uint16(i + 1)})
-		c.expect(puback(uint16(i + 1))...)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.batches[0].Hurry {
-		t.Error("the first message has no acknowledgement before it, and yet is in a hurry")
-	}
-	n := 0
-	for _, b := range l.batches[1:] {
-		if b.Hurry {
-			n++
-		}
-	}
-	if n != 50-hurryAfter {
-		t.Errorf("%d of 49 messages were in a hurry", n)
-	}
-}
-
-func TestAClientThatSendsAtItsOwnPaceIsInNoHurry(t *testing.T) {
-	l := newFakeLog()
-	l.byHand = true
-	c := connect(t, start(t, l), v4, "a")
-	c.publish(pub{topic: "x", qos: 1, id: 1})
-	l.events(t, 1)
-	c.publish(pub{topic: "x", qos: 1, id: 2})
-	l.events(t, 2)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.batches[1].Hurry {
-		t.Error("the second message is in a hurry")
-	}
-}
-
-func TestAClientWhoseMessagesComeLaterThanRightBehindAnAcknowledgementIsInNoHurry(t *testing.T) {
-	l := newFakeLog()
-	c := connect(t, start(t, l, func(o *Options) { o.hurryTime = 1 }), v4, "a")
-	for i := range 10 {
-		c.publish(pub{topic: "x", qos: 1, id: uint16(i + 1)})
-		c.expect(puback(uint16(i + 1))...)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if slices.ContainsFunc(l.batches, func(b Batch) bool { return b.Hurry }) {
-		t.Error("a message is in a hurry")
-	}
-}
-
 func TestMessagesBeforeAViolationCount(t *testing.T) {
 	l := newFakeLog()
 	c := connect(t, start(t, l), v4, "a")
