@@ -40,7 +40,8 @@
 //
 // To read the code, follow a message. What the bytes mean is known to package
 // [holdfast/gateway/broker/packet]. Conn takes them from a socket of listen,
-// intake gives the message to the log, and flight answers when it is there. Then
+// intake gives the message to the log, at once if by haste the client waits for
+// that, and flight answers when it is there. Then
 // route finds who subscribes; outbox, or share for a group, gives it to those who
 // keep up, and cursor reads the log for others; window has what is not
 // acknowledged, and send writes to the socket. Session says whose all that is,
