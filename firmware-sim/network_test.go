@@ -65,12 +65,13 @@ func TestItSpeaksTCPAndTLS(t *testing.T) {
 			b := newFakeBroker(t)
 			o := Options{
 				Broker: c.scheme + "://" + listen(t, b, c.server), TLS: c.client,
-				Scenario: scenario(t, oneBoard), For: 12 * time.Second, Speed: 40, Drain: 50 * time.Millisecond,
+				Scenario: scenario(t, oneBoard), For: 12 * time.Second, Speed: 40, Drain: time.Minute,
 			}
+			o.Scenario.Boards[0].Buffer = 10_000 // however long the connection takes to be made
 			ctx, end := context.WithCancel(t.Context())
 			defer end()
 			if c.refused != "" { // until there is trouble, however long that takes
-				o.For, o.Log = 0, slog.New(slog.NewTextHandler(onWrite(end), nil))
+				o.For, o.Drain, o.Log = 0, 50*time.Millisecond, slog.New(slog.NewTextHandler(onWrite(end), nil))
 			}
 			stats, err := Run(ctx, o)
 			if c.refused != "" {

@@ -13,11 +13,25 @@ import (
 	sim "holdfast/firmware-sim"
 )
 
-// command runs a command line and returns what it leaves behind.
+// command runs a command line and returns what it leaves behind. What runs until
+// it is interrupted is, as soon as it has said something.
 func command(ctx context.Context, args ...string) (code int, stdout, stderr string) {
-	var out, log bytes.Buffer
+	ctx, interrupt := context.WithCancel(ctx)
+	defer interrupt()
+	var out bytes.Buffer
+	log := interrupting{interrupt: interrupt}
 	code = execute(ctx, args, &out, &log)
 	return code, out.String(), log.String()
+}
+
+type interrupting struct {
+	bytes.Buffer
+	interrupt func()
+}
+
+func (b *interrupting) Write(p []byte) (int, error) {
+	b.interrupt()
+	return b.Buffer.Write(p)
 }
 
 func TestPrintIsNDJSONThatStaysTheSame(t *testing.T) {
@@ -86,9 +100,7 @@ func TestMistakesHaveTheExitCodesOfHoldfast(t *testing.T) {
 		"nobody answering": {[]string{"run", "--broker", "tcp://127.0.0.1:1", "--speed", "50"}, exitUnreachable, "broker not reachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-			defer cancel()
-			code, _, stderr := command(ctx, c.args...)
+			code, _, stderr := command(t.Context(), c.args...)
 			if code != c.code || !strings.Contains(stderr, c.stderr) {
 				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr)
 			}

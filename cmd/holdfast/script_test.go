@@ -42,7 +42,7 @@ func TestCommandLine(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       *update,
-		Deadline:            time.Now().Add(2 * time.Minute),
+		Deadline:            time.Now().Add(4 * time.Minute),
 		Setup: func(e *testscript.Env) error {
 			// Nothing of the machine that the tests run on.
 			e.Setenv("XDG_RUNTIME_DIR", e.WorkDir+"/run")
@@ -131,7 +131,7 @@ func ready(ts *testscript.TestScript, _ bool, _ []string) {
 
 // poll tries until there is no error; another process has no event to wait for.
 func poll(ts *testscript.TestScript, what string, try func() error) {
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		err := try()
 		if err == nil {
 			return

@@ -356,7 +356,7 @@ func (d *driver) settle(start time.Time, res *Result) error {
 		s.out = append(s.out, pingreq...)
 		s.flush()
 	}
-	err := d.await(start, time.Second, func() bool {
+	err := d.await(start, drainLimit, func() bool {
 		return d.allSubscribers(func(s *subscriber) bool { return s.pong })
 	})
 	for n, s := range d.subscribers {

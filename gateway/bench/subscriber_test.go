@@ -119,7 +119,7 @@ func mosquitto(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another process has no event to wait for
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // another process has no event to wait for
 		c, _, err := Dial(t.Context(), addr, Login{ClientID: "up", Version: 4})
 		if err == nil {
 			c.Close()
@@ -137,7 +137,7 @@ func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 func checked(t *testing.T, addr string) Load {
 	return Load{
 		Addr: addr, Clients: 3, Window: 20, Size: MinSize, QoS: 1, Duration: time.Minute, Messages: 3000,
-		Topic: t.Name() + "/%d/temp", Version: 4, ClientID: t.Name(), Subscribers: 2, SubQoS: 1, quiet: time.Second,
+		Topic: t.Name() + "/%d/temp", Version: 4, ClientID: t.Name(), Subscribers: 2, SubQoS: 1, quiet: 3 * time.Second,
 	}
 }
 
@@ -169,7 +169,7 @@ func TestAGoodBrokerIsFoundToDeliverAllOnceAndInOrder(t *testing.T) {
 			"one topic for all": func(l *Load) { l.Topic = "plant/all/temp" },
 			"large payloads":    func(l *Load) { l.Size, l.Messages = 5000, 500 },
 			"at a rate, for a time": func(l *Load) {
-				l.Rate, l.Duration, l.Messages, l.Warmup = 3000, 200*time.Millisecond, 0, 50*time.Millisecond
+				l.Rate, l.Duration, l.Messages, l.Warmup = 3000, time.Second, 0, 50*time.Millisecond
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestAGoodBrokerIsFoundToDeliverAllOnceAndInOrder(t *testing.T) {
 				if r.Failed() || found(r) != (faults{}) || r.Received != 2*r.Sent || r.Sent == 0 {
 					t.Errorf("got %+v", r)
 				}
-				if r.DeliverP50 == 0 || r.DeliverP99 < r.DeliverP50 || r.DeliverMax < r.DeliverP99 || r.DeliverMax > 10*time.Second {
+				if r.DeliverP50 == 0 || r.DeliverP99 < r.DeliverP50 || r.DeliverMax < r.DeliverP99 || r.DeliverMax > time.Minute {
 					t.Errorf("latencies make no sense: %+v", r)
 				}
 			})
@@ -395,7 +395,7 @@ func TestTheCountAgreesWithThatOfMosquittoSub(t *testing.T) {
 				}
 			})
 			host, port, _ := net.SplitHostPort(addr)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, tool, "-h", host, "-p", port, "-q", "1", "-t", "plant/+/temp", "-F", "%t")
 			out, err := cmd.StdoutPipe()

@@ -290,7 +290,7 @@ func TestHostileFilesAreRefusedQuickly(t *testing.T) {
 			if s != nil {
 				_ = s.Decode(&example{})
 			}
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 		})

@@ -65,8 +65,13 @@ func (c *cloud) url() string { return "http://" + c.link.Addr().String() }
 
 func (c *cloud) close() { _ = c.server.Close() }
 
-// cutLink has the link go down.
-func (c *cloud) cutLink() { c.link.set(false) }
+// cutLink has the link go down. What has arrived and is not booked yet has not
+// arrived.
+func (c *cloud) cutLink() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.link.set(false)
+}
 
 // restoreLink has the link up again; waiting says whether alerts wait for it.
 func (c *cloud) restoreLink(waiting bool) {
@@ -88,22 +93,29 @@ func (c *cloud) caughtUp() {
 func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	items, err := readItems(r)
-	if err != nil {
-		if c.link.up() {
-			c.mu.Lock()
-			c.broken = append(c.broken, err.Error())
-			c.mu.Unlock()
-		}
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+	if !c.book(now, strings.TrimPrefix(r.URL.Path, "/"), items, err) {
+		http.Error(w, "the batch cannot be read, or the link is down", http.StatusInternalServerError)
 		return
 	}
-	c.mu.Lock()
-	for i := range items {
-		c.take(now, strings.TrimPrefix(r.URL.Path, "/"), &items[i])
-	}
-	c.mu.Unlock()
 	time.Sleep(distance)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// book takes a batch into the books; false if it has not arrived whole.
+func (c *cloud) book(now time.Time, destination string, items []ops.Fields, err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.link.up() {
+		return false
+	}
+	if err != nil {
+		c.broken = append(c.broken, err.Error())
+		return false
+	}
+	for i := range items {
+		c.take(now, destination, &items[i])
+	}
+	return true
 }
 
 func readItems(r *http.Request) ([]ops.Fields, error) {

@@ -204,13 +204,18 @@ func (p *play) perform(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	defer p.sensors.halt()
-	down, up, end := time.After(p.For/3), time.After(p.For*2/3), time.After(p.For)
+	// One act begins when the one before it is over: on a machine that is busy
+	// none is passed over.
+	act := p.For / 3
+	down, up, end := time.After(act), (<-chan time.Time)(nil), (<-chan time.Time)(nil)
 	for playing := true; playing; {
 		select {
 		case <-down:
 			p.cut()
+			up = time.After(act)
 		case <-up:
 			p.restore()
+			end = time.After(act)
 		case <-end:
 			playing = false
 		case <-ctx.Done():
@@ -245,6 +250,7 @@ func (p *play) settle() (Report, error) {
 		}
 		r := p.report()
 		if gone && len(r.Faults) == 0 || time.Now().After(deadline) {
+			p.follow()
 			p.show()
 			return r, nil
 		}
@@ -307,6 +313,15 @@ func (p *play) backlog(st ops.Status) (alerts, others uint64) {
 
 // watch notes how the backlog does, and shows it if it is time to.
 func (p *play) watch() {
+	p.follow()
+	if time.Since(p.began) >= p.nextLook {
+		p.show()
+		p.nextLook += p.Interval
+	}
+}
+
+// follow notes how the backlog does.
+func (p *play) follow() {
 	alerts, others := p.backlog(p.gateway.Status())
 	p.peak = max(p.peak, alerts+others)
 	if !p.upAt.IsZero() {
@@ -320,10 +335,6 @@ func (p *play) watch() {
 			p.upAt = time.Time{}
 			p.tell(Note, fmt.Sprintf("the backlog is gone, %s after the link", seconds(since)))
 		}
-	}
-	if time.Since(p.began) >= p.nextLook {
-		p.show()
-		p.nextLook += p.Interval
 	}
 }
 

@@ -134,7 +134,7 @@ func TestAConnectionTooManyIsToldSo(t *testing.T) {
 		t.Errorf("got %q, %d bytes of body", text, len(body))
 	}
 	c.Close()
-	for deadline := time.Now().Add(5 * time.Second); ; { // the slot is free once the server has seen the end
+	for deadline := time.Now().Add(patience); ; { // the slot is free once the server has seen the end
 		a, err := try(s, request{path: "/a"})
 		if err == nil && a.Status == 200 {
 			break

@@ -115,7 +115,7 @@ func start(t *testing.T, f Gateway) (s *Server, url string, c *Client) {
 	s = NewServer(f, slog.New(slog.DiscardHandler))
 	s.Start(public, control)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			t.Errorf("Close: %v", err)
@@ -355,7 +355,7 @@ func TestCloseEndsTailsAndSaysWhy(t *testing.T) {
 		})
 	}()
 	<-first
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Fatal(err)

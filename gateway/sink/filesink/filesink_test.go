@@ -13,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"holdfast/gateway/config"
 	"holdfast/gateway/forward"
@@ -167,6 +166,7 @@ type terminal struct {
 	buf     bytes.Buffer
 	broken  bool
 	stopped chan struct{}
+	writing chan struct{} // if not nil, is told of a write that is held up
 }
 
 func (t *terminal) Write(p []byte) (int, error) {
@@ -174,6 +174,9 @@ func (t *terminal) Write(p []byte) (int, error) {
 	stopped := t.stopped
 	t.mu.Unlock()
 	if stopped != nil {
+		if t.writing != nil {
+			t.writing <- struct{}{}
+		}
 		<-stopped
 	}
 	t.mu.Lock()
@@ -209,16 +212,21 @@ func (t *terminal) stop(on bool) {
 }
 
 func TestAStoppedTerminalDelaysButDoesNotMixLines(t *testing.T) {
-	out := &terminal{}
+	out := &terminal{writing: make(chan struct{}, 1)}
 	s := &Sink{to: newPipe(out)}
 	send(t, s, 1, 2)
 	out.stop(true)
-	for range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-		if err := s.Send(ctx, batch(3, 2)); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
+	for i := range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		given := make(chan error, 1)
+		go func() { given <- s.Send(ctx, batch(3, 2)) }()
+		if i == 0 {
+			<-out.writing // the others wait for that
 		}
 		cancel()
+		if err := <-given; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
 	}
 	out.stop(false)
 	send(t, s, 3, 2)

@@ -280,6 +280,7 @@ func TestItSubscribesOnceForEverySession(t *testing.T) {
 	}
 	// The session of the first was kept by the far side since an earlier run,
 	// whose settings nobody knows; that of the second is ours; the third is new.
+	eventually(t, "the third subscribes", func() bool { mu.Lock(); defer mu.Unlock(); return len(asked) >= 2 })
 	mu.Lock()
 	defer mu.Unlock()
 	if diff := cmp.Diff([]int{1, 3}, asked[:min(2, len(asked))]); diff != "" {

@@ -20,7 +20,7 @@ import (
 	"holdfast/gateway/sink/mqttsink"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // packet is one MQTT packet on the wire.
 type packet struct {
