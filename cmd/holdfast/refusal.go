@@ -3,7 +3,8 @@ package main
 import "fmt"
 
 // refusal is why a broker does not do something: a reason code of MQTT 5,
-// section 2.4, and what the broker says beside it, if it does.
+// section 2.4, or a return code of MQTT 3.1.1, section 3.2.2.3, and what the
+// broker says beside it, if it does.
 type refusal struct {
 	code byte
 	text string
@@ -13,7 +14,8 @@ func (r refusal) Error() string { return "refused: " + r.reason() }
 
 func (r refusal) reason() string {
 	name := map[byte]string{
-		0x00: "normal disconnection", 0x80: "unspecified error", 0x81: "malformed packet", 0x82: "protocol error",
+		0x00: "normal disconnection", 0x01: "unacceptable protocol version", 0x02: "client identifier rejected",
+		0x03: "server unavailable", 0x04: "bad user name or password", 0x05: "not authorized", 0x80: "unspecified error", 0x81: "malformed packet", 0x82: "protocol error",
 		0x83: "implementation specific error", 0x84: "unsupported protocol version", 0x85: "client identifier not valid",
 		0x86: "bad user name or password", 0x87: "not authorized", 0x88: "server unavailable", 0x89: "server busy", 0x8A: "banned",
 		0x8B: "server shutting down", 0x8C: "bad authentication method", 0x8D: "keep alive timeout", 0x8E: "session taken over",
@@ -32,4 +34,13 @@ func (r refusal) reason() string {
 		text += ": " + r.text
 	}
 	return text
+}
+
+// login reports whether another user or password may help.
+func (r refusal) login() bool {
+	switch r.code {
+	case 0x04, 0x05, 0x86, 0x87:
+		return true
+	}
+	return false
 }

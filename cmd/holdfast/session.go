@@ -74,13 +74,12 @@ func (f *mqttFlags) connect(ctx context.Context, name string, receive func(*paho
 		hello.Password, hello.PasswordFlag = []byte(f.secret()), f.secret() != ""
 	}
 	answer, err := s.client.Connect(ctx, hello)
-	var refused error
+	var refused refusal
 	if answer != nil && answer.ReasonCode >= 0x80 {
-		r := refusal{code: answer.ReasonCode}
+		refused.code = answer.ReasonCode
 		if answer.Properties != nil {
-			r.text = answer.Properties.ReasonString
+			refused.text = answer.Properties.ReasonString
 		}
-		refused = r
 	}
 	switch {
 	case err == nil:
@@ -93,10 +92,12 @@ func (f *mqttFlags) connect(ctx context.Context, name string, receive func(*paho
 		return s, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case refused != nil && f.user != "":
-		return nil, fmt.Errorf("connect to %s as %s: %w", address, quote(f.user), refused)
-	case refused != nil:
-		return nil, fmt.Errorf("connect to %s: %w; if it wants a password, give -u and -P", address, refused)
+	case refused.login() && f.user != "":
+		return nil, fmt.Errorf("connect to %s: %w; check -u %s, and -P or $HOLDFAST_PASSWORD", address, refused, quote(f.user))
+	case refused.login():
+		return nil, fmt.Errorf("connect to %s: %w; give -u, and -P or $HOLDFAST_PASSWORD, of a user who may connect", address, refused)
+	case refused.code != 0:
+		return nil, fmt.Errorf("connect to %s: %w", address, refused)
 	case encryption == nil:
 		return nil, fmt.Errorf("connect to %s: %w; it must speak MQTT 5, and if it wants TLS, give --tls or --ca", address, err)
 	}
