@@ -199,18 +199,24 @@ func printBench(w io.Writer, output outputFlag, figures any, text func(io.Writer
 }
 
 // brokerError gives an error of reaching the broker its exit code, and says
-// what to do when it does not want the user.
+// why it does not want the user.
 func brokerError(l bench.Load, err error) error {
-	var refused bench.RefusedError
-	switch {
-	case errors.Is(err, bench.ErrConnect):
+	if errors.Is(err, bench.ErrConnect) {
 		return &exitError{exitUnreachable, err}
-	case !errors.As(err, &refused) || !refused.Login():
-		return err
-	case l.Username == "":
-		return fmt.Errorf("%w; give --username, and --password or $HOLDFAST_PASSWORD, of a user who may connect", err)
 	}
-	return fmt.Errorf("%w; check --username %s, and --password or $HOLDFAST_PASSWORD", err, quote(l.Username))
+	var refused *bench.RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	r := refusal{code: refused.Code}
+	err = fmt.Errorf("connect to %s: %w", refused.Addr, r)
+	switch {
+	case r.login() && l.Username == "":
+		return fmt.Errorf("%w; give --username, and --password or $HOLDFAST_PASSWORD, of a user who may connect", err)
+	case r.login():
+		return fmt.Errorf("%w; check --username %s, and --password or $HOLDFAST_PASSWORD", err, quote(l.Username))
+	}
+	return err
 }
 
 func benchFigures(l bench.Load, r bench.Result) map[string]any {

@@ -51,13 +51,13 @@ stops, and with WatchdogSec= that it is alive.`,
 			r := &runner{files: files, log: log, stderr: cmd.ErrOrStderr(), version: thisBuild().Version, service: newService(log)}
 			cfg, err := r.load()
 			if err != nil {
-				return err
+				return r.service.failed(err)
 			}
 			for _, w := range cfg.Warnings {
 				log.Warn("the configuration was hardly meant so", "warning", w.Error())
 			}
 			limitMemory(log)
-			return r.run(cmd.Context())
+			return r.service.failed(r.run(cmd.Context()))
 		},
 	}
 	files.register(cmd)

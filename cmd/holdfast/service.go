@@ -242,6 +242,16 @@ func (s *service) stop() {
 	s.stopping = true
 }
 
+// failed tells why the process ends, and returns that. Of several mistakes it
+// tells the first; the log has them all.
+func (s *service) failed(err error) error {
+	if s != nil && err != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		s.tell(line(first))
+	}
+	return err
+}
+
 // statusLine is a status in one line.
 func statusLine(st ops.Status) string {
 	stored := uint64(0)

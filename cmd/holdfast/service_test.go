@@ -238,6 +238,18 @@ func TestAPauseBeforeANewStartIsNoFaultOfTheProcess(t *testing.T) {
 	})
 }
 
+func TestTheServiceManagerIsToldWhyAGatewayDoesNotStart(t *testing.T) {
+	var log told
+	s := &service{send: log.send}
+	err := errors.New("plant.yaml:4:5: unknown key\n    4 | x\n      | ^")
+	if s.failed(err) != err || s.failed(nil) != nil || (*service)(nil).failed(err) != err {
+		t.Error("the error is another one")
+	}
+	if got, want := log.take(), []string{"STATUS=plant.yaml:4:5: unknown key"}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
 func TestOnlyAManagerThatAsksIsToldThatTheGatewayIsAlive(t *testing.T) {
 	own := strconv.Itoa(os.Getpid())
 	for _, test := range []struct {

@@ -53,14 +53,16 @@ var ErrConnect = errors.New("broker not reachable")
 
 // Dial connects to a broker and logs in. present reports that the broker kept
 // a session of an earlier connection. The error wraps ErrConnect, or a
-// [RefusedError] of a broker that was reached.
+// [*RefusedError] of a broker that was reached.
 func Dial(ctx context.Context, addr string, login Login) (c *net.TCPConn, present bool, err error) {
 	c, present, err = dial(ctx, addr, login)
+	var refused *RefusedError
 	switch {
 	case err == nil:
 		return c, present, nil
-	case errors.As(err, new(RefusedError)):
-		return nil, false, fmt.Errorf("connect to %s: %w", addr, err)
+	case errors.As(err, &refused):
+		refused.Addr = addr
+		return nil, false, refused
 	}
 	return nil, false, fmt.Errorf("%w: %s: %w", ErrConnect, addr, err)
 }

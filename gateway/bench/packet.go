@@ -199,13 +199,13 @@ func cutPublish(first, version byte, body []byte) (payload []byte, id uint16, er
 }
 
 // ParseConnack reports why the broker refused the connection, nil if it did
-// not. The error is a [RefusedError] if there is a reason.
+// not. The error is a [*RefusedError], without an address, if there is a reason.
 func ParseConnack(first byte, body []byte) error {
 	if first>>4 != typeConnack || len(body) < 2 {
 		return fmt.Errorf("it answered CONNECT with packet type %d instead of CONNACK", first>>4)
 	}
 	if body[1] != 0 {
-		return RefusedError{body[1]}
+		return &RefusedError{Code: body[1]}
 	}
 	return nil
 }
@@ -213,27 +213,10 @@ func ParseConnack(first byte, body []byte) error {
 // RefusedError is the answer of a broker that is there and does not want the
 // client.
 type RefusedError struct {
-	Code byte // of CONNACK: below 0x80 from MQTT 3.1.1, section 3.2.2.3; else from MQTT 5, section 3.2.2.2
+	Addr string // of the broker
+	Code byte   // of CONNACK: below 0x80 from MQTT 3.1.1, section 3.2.2.3; else from MQTT 5, section 3.2.2.2
 }
 
-func (e RefusedError) Error() string {
-	why := map[byte]string{
-		1: "unacceptable protocol version", 2: "client identifier rejected", 3: "server unavailable", 4: "bad user name or password", 5: "not authorized",
-		0x84: "unsupported protocol version", 0x85: "client identifier not valid", 0x86: "bad user name or password", 0x87: "not authorized",
-		0x88: "server unavailable", 0x89: "server busy", 0x8A: "banned", 0x8C: "bad authentication method", 0x97: "quota exceeded",
-		0x9C: "use another server", 0x9D: "server moved", 0x9F: "connection rate exceeded",
-	}[e.Code]
-	if why == "" {
-		return fmt.Sprintf("refused with code 0x%02x", e.Code)
-	}
-	return fmt.Sprintf("refused: %s (0x%02x)", why, e.Code)
-}
-
-// Login reports whether another user or password may help.
-func (e RefusedError) Login() bool {
-	switch e.Code {
-	case 4, 5, 0x86, 0x87:
-		return true
-	}
-	return false
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("connect to %s: refused with code 0x%02x", e.Addr, e.Code)
 }
