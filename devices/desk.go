@@ -154,7 +154,7 @@ func (set *Set) Execute(commands []Command) {
 // remember reads which ids have been seen.
 func (d *desk) remember() {
 	if err := d.memory.Load(d.name, &d.seen); err != nil {
-		d.feed.Note(err)
+		d.feed.note(err)
 	}
 }
 

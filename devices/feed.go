@@ -151,8 +151,8 @@ func (f *Feed) failed(err error) (worked bool) {
 	return worked
 }
 
-// Note keeps an error that is no failure of the device, for its status.
-func (f *Feed) Note(err error) {
+// note keeps an error that is no failure of the device.
+func (f *Feed) note(err error) {
 	f.hub.mu.Lock()
 	defer f.hub.mu.Unlock()
 	f.status.Err, f.status.ErrAt = err.Error(), time.Now()

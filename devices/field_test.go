@@ -95,6 +95,25 @@ func TestNoiseOnTheCableIsNoOutage(t *testing.T) {
 	})
 }
 
+func TestASensorThatDriftsIsFlaggedOnceItsReadingsCannotBeTrue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		warmer := sim.Drift(sim.Steady(sim.Climate{Temperature: 20.5, Pressure: 1e5, Humidity: 50}), time.Now(), sim.Climate{Temperature: 24})
+		boards := new(sim.Boards)
+		boards.Bus("one").Plug(0x76, sim.NewBME280(warmer))
+		log, _ := devicetest.Start(t, "attic: {driver: bme280, bus: sim:one, interval: 1h}", []devices.Driver{bme280.Driver}, bus.Buses{Simulated: boards.Open})
+		time.Sleep(70*time.Hour + time.Minute) // 1 °C an hour; it measures up to 85 °C
+		all := log.Lines("devices/attic/temperature")
+		if len(all) != 71 {
+			t.Fatalf("%d readings in 70 h", len(all))
+		}
+		for hour, line := range all {
+			if flagged := strings.Contains(line, `"quality":"out_of_range"`); flagged != (hour >= 65) {
+				t.Errorf("hour %d: %s", hour, line)
+			}
+		}
+	})
+}
+
 func TestAStuckBusDelaysItsOwnDevicesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, attic, nil)

@@ -88,16 +88,18 @@ func (k *Kept[T]) Load() error {
 	return nil
 }
 
-// Save puts the number on disk, unless the same is there.
-func (k *Kept[T]) Save() error {
+// Save puts the number on disk, unless the same is there. If that fails, on a full
+// disk for instance, the status of the device has the error, and the next call tries
+// again.
+func (k *Kept[T]) Save(feed *Feed) {
 	if k.Value == k.saved {
-		return nil
+		return
 	}
 	if err := k.memory.Save(k.name, k.Value); err != nil {
-		return err
+		feed.note(err)
+		return
 	}
 	k.saved = k.Value
-	return nil
 }
 
 func (m *Memory) path(name string) string { return filepath.Join(m.dir, name+".json") }

@@ -183,7 +183,7 @@ func (set *Set) Remember(m *Memory) {
 func (set *Set) noteAll(err error) {
 	if err != nil {
 		for _, d := range set.desks {
-			d.feed.Note(err)
+			d.feed.note(err)
 		}
 	}
 }

@@ -86,12 +86,7 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) error {
 	if err := c.total.Load(); err != nil {
 		return err
 	}
-	save := func() {
-		if err := c.total.Save(); err != nil {
-			feed.Note(err) // a full disk does not stop the meter
-		}
-	}
-	defer save()
+	defer c.total.Save(feed)
 	var m meter
 	put := func(at time.Time) error {
 		readings := []devices.Reading{
@@ -132,7 +127,7 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) error {
 				return err
 			}
 			m.restart()
-			save()
+			c.total.Save(feed)
 			return nil
 		})
 }

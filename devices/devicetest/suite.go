@@ -50,7 +50,7 @@ type Value struct {
 
 // patience is how long all that a case waits for may take: far longer than it
 // does, even in a machine that is slow.
-const patience = time.Hour
+const patience = 15 * time.Minute
 
 var air = sim.Climate{Temperature: 21.37, Pressure: 101325, Humidity: 45.5}
 
@@ -229,9 +229,6 @@ func (c Case) run(t *testing.T, drivers []devices.Driver, b Bench) {
 		if events := log.Wait(ctx, "devices/x/+", n+1); len(events) <= n {
 			t.Errorf("no reading after a loss of supply: %+v", set.Status()[0])
 		}
-	}
-	if states := log.Lines("devices/x/status"); len(states) != 3 {
-		t.Errorf("what cost one reading was an outage: %s", states)
 	}
 	for name, want := range c.Want {
 		for _, e := range log.Events("devices/x/" + name) {

@@ -87,12 +87,7 @@ func (e *source) Run(ctx context.Context, feed *devices.Feed) error {
 	if err := e.position.Load(); err != nil {
 		return err
 	}
-	save := func() {
-		if err := e.position.Save(); err != nil {
-			feed.Note(err) // a full disk does not stop the encoder
-		}
-	}
-	defer save()
+	defer e.position.Save(feed)
 	var at tracks
 	told, when := e.position.Value, time.Time{}
 	resting := false // and told so
@@ -137,7 +132,7 @@ func (e *source) Run(ctx context.Context, feed *devices.Feed) error {
 				return err
 			}
 			if resting || ctx.Err() != nil {
-				save()
+				e.position.Save(feed)
 			}
 			return nil
 		})

@@ -15,11 +15,11 @@ import (
 	"holdfast/devices"
 )
 
-// ErrChecksum means that an answer has been damaged on its way.
-var ErrChecksum = errors.New("the checksum is wrong; is the cable too long, or a pull-up missing?")
+// errChecksum means that an answer has been damaged on its way.
+var errChecksum = errors.New("the checksum is wrong; is the cable too long, or a pull-up missing?")
 
-// CRC returns the checksum of bytes.
-func CRC(p []byte) byte {
+// checksum returns the checksum of bytes.
+func checksum(p []byte) byte {
 	crc := byte(0xff)
 	for _, b := range p {
 		crc ^= b
@@ -55,8 +55,8 @@ func Words(d *i2c.Dev, n int, command ...byte) ([]uint16, error) {
 	words := make([]uint16, n)
 	for i := range words {
 		w := buf[3*i : 3*i+3]
-		if CRC(w[:2]) != w[2] {
-			return nil, ErrChecksum
+		if checksum(w[:2]) != w[2] {
+			return nil, errChecksum
 		}
 		words[i] = binary.BigEndian.Uint16(w)
 	}
