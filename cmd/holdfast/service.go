@@ -258,7 +258,11 @@ func statusLine(st ops.Status) string {
 	for _, s := range st.Streams {
 		stored += s.Next - s.First
 	}
-	text := fmt.Sprintf("%s: %s events stored, %s", st.State, count(stored), plural(st.MQTT.Clients, "client"))
+	events := "events"
+	if stored == 1 {
+		events = "event"
+	}
+	text := fmt.Sprintf("%s: %s %s stored, %s", st.State, count(stored), events, plural(st.MQTT.Clients, "client"))
 	behind := map[string]uint64{}
 	var names []string
 	for _, d := range st.Destinations {

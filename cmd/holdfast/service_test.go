@@ -297,8 +297,26 @@ func TestTheStatusOfAServiceIsOneShortLine(t *testing.T) {
 	if !strings.HasPrefix(got, want) || len([]rune(got)) != 200 || !strings.HasSuffix(got, "x…") {
 		t.Errorf("got %q", got)
 	}
-	st = ops.Status{State: ops.OK, Destinations: []ops.DestinationStatus{late("a", 1), late("b", 1), late("c", 1), late("d", 1), late("e", 1)}}
-	if got, want := statusLine(st), "ok: 0 events stored, 0 clients; a is behind by 1; b is behind by 1; c is behind by 1, and 2 more"; got != want {
+	st = ops.Status{State: ops.OK, Streams: []ops.StreamStatus{{First: 7, Next: 8}}, Destinations: []ops.DestinationStatus{late("a", 1), late("b", 1), late("c", 1), late("d", 1), late("e", 1)}}
+	if got, want := statusLine(st), "ok: 1 event stored, 0 clients; a is behind by 1; b is behind by 1; c is behind by 1, and 2 more"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What crashes, and what the watchdog ends, exits with 2, which is a wrong command
+// line as well.
+func TestTheUnitStartsAGatewayAgainThatHasCrashed(t *testing.T) {
+	b, err := os.ReadFile("../../configs/holdfast.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := strings.Split(string(b), "\n")
+	for _, want := range []string{"Type=notify", "Restart=always"} {
+		if !slices.Contains(unit, want) {
+			t.Errorf("the unit has no line %s", want)
+		}
+	}
+	if i := slices.IndexFunc(unit, func(l string) bool { return strings.HasPrefix(l, "RestartPreventExitStatus=") }); i >= 0 {
+		t.Errorf("the unit has %s", unit[i])
 	}
 }
