@@ -190,6 +190,18 @@ func TestTheShortestTimesAreKept(t *testing.T) {
 	})
 }
 
+func TestACommandThatWaitsWhenTheGatewayStopsIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, fmt.Sprintf(pump, ", min_on: 10s"))
+		b.tell("pump", "on", 0)
+		b.tell("pump", "off", 0) // has to wait
+		b.Close()
+		if acks := b.acks("pump"); len(acks) != 2 || !strings.HasPrefix(acks[1], "refused: the ") { // gateway is stopping, or device is offline
+			t.Errorf("%q", acks)
+		}
+	})
+}
+
 func TestOutputsOfAnInterlockAreNeverOnTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, "up: {driver: output, chip: sim:c, line: 1, interlock: gate}\ndown: {driver: output, chip: sim:c, line: 2, interlock: gate}")
