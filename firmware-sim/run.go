@@ -55,6 +55,7 @@ type Counters struct {
 	Breaks       atomic.Int64 // connections that broke against the scenario
 	Cuts         atomic.Int64 // connections that broke because the scenario says so; the broker publishes a will for each
 	Refusals     atomic.Int64 // connections that could not be made
+	GivenUp      atomic.Int64 // connections that were given up at the end while they were being made
 	Connected    atomic.Int64 // boards that have a connection now
 }
 

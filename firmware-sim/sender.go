@@ -52,6 +52,7 @@ func (s *sender) run(ctx, hard context.Context) {
 		l, err := s.connect(ctx, hard)
 		if err != nil {
 			if ctx.Err() != nil || hard.Err() != nil {
+				s.Counters.GivenUp.Add(1)
 				return
 			}
 			s.Counters.Refusals.Add(1)

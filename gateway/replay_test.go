@@ -255,7 +255,7 @@ func TestDestinationsThatAreRenamedWhileBatchesAreUnderWayBookExactly(t *testing
 	}
 	g, stop := run(t, dir, text(0), sink)
 	defer stop()
-	const events = 600
+	const events = 320
 	go func() {
 		c := client(t, g, "sensor")
 		for i := range events {

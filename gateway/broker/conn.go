@@ -83,6 +83,7 @@ type conn struct {
 	packets  int // put into out that are not in the broker's count
 	flushing bool
 	serving  bool              // the session is established
+	greeted  bool              // CONNACK has said so, and no DISCONNECT has followed
 	paused   bool              // nothing more is read
 	closing  bool              // nothing more is read or queued
 	starved  bool              // somebody waits for the queue to become shorter
@@ -344,7 +345,7 @@ func (c *conn) disconnect(reason byte) {
 	if c.closing {
 		return
 	}
-	if c.serving && c.v5 {
+	if c.greeted && c.v5 {
 		c.out = packet.AppendDisconnect(c.out, reason)
 		c.packets++
 		c.flush()

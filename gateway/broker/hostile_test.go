@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"runtime"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"holdfast/gateway/broker/packet"
@@ -317,6 +319,27 @@ func TestEveryGoroutineEndsWithClose(t *testing.T) {
 	}
 	eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
 	b.Close() // once more does no harm
+}
+
+// Another connection may take over before the first one is served.
+func TestWhoHasAConnackIsToldWhyTheConnectionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, accepted := range []bool{true, false} {
+			ours, theirs := memoryConns()
+			c := newConn(start(t, newFakeLog(), virtual), theirs)
+			c.v5 = true
+			connack := []byte{packet.TypeConnack << 4, 3, 0, packet.QuotaExceeded, 0}
+			reason := byte(0) // nothing may follow a refusal
+			if accepted {
+				connack[3], reason = packet.Success, packet.SessionTakenOver
+			}
+			_, _ = c.Write(connack)
+			c.disconnect(packet.SessionTakenOver)
+			client := &client{Conn: ours, t: t, r: bufio.NewReader(ours), v5: true}
+			client.expect(connack...)
+			client.closed(reason)
+		}
+	})
 }
 
 func TestTheLastOfAStormOfTakeoversIsServed(t *testing.T) {

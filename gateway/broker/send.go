@@ -23,6 +23,14 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.close()
 		return 0, errSlow
 	}
+	// The client may be told why its connection ends as soon as it has its
+	// CONNACK, even if serve is yet to come.
+	switch h, ok, _ := packet.ReadHeader(p); {
+	case ok && h.Type() == packet.TypeConnack:
+		c.greeted = len(p) > h.Size+1 && p[h.Size+1] == packet.Success
+	case ok && h.Type() == packet.TypeDisconnect:
+		c.greeted = false
+	}
 	c.out = append(c.out, p...)
 	c.packets++
 	c.flush()

@@ -120,6 +120,9 @@ func TestEveryKindOfLossIsNoticed(t *testing.T) {
 		{"sent again after a broken link", func(r *Report) {
 			r.Acknowledged, r.Resent = 8, 1
 		}, ""},
+		{"a will of a connection that was given up while it was made", func(r *Report) {
+			r.Acknowledged, r.Broken = 8, 1
+		}, ""},
 		{"acknowledged and not in the log", func(r *Report) { r.Acknowledged++ }, "the log has 10"},
 		{"in the log from nowhere", func(r *Report) { r.Acknowledged = 7 }, "2 more than sensors sent"},
 		{"acknowledged and not in the cloud", func(r *Report) { r.Lost = 1 }, "1 messages that were acknowledged"},
