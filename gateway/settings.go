@@ -88,15 +88,31 @@ const (
 // of their own: who asks a gateway something, or tests its rules, may not be
 // allowed to. [LoadWithFiles] does.
 func Load(paths []string, parts Parts) (*Config, error) {
-	return load(paths, parts, totalOfStreams(), false)
+	return load(paths, parts, totalOfStreams(), noFiles)
 }
 
 // LoadWithFiles is [Load] for a gateway that is to run: what is wrong with the
 // certificates, keys, passwords and users that the configuration names is among
 // its mistakes.
 func LoadWithFiles(paths []string, parts Parts) (*Config, error) {
-	return load(paths, parts, totalOfStreams(), true)
+	return load(paths, parts, totalOfStreams(), allFiles)
 }
+
+// LoadToStart is [LoadWithFiles] for a gateway that starts, with nobody there
+// perhaps: what is wrong with the files of destinations is only warned of. Such a
+// destination waits as for a far side that is away, and the sensors do not.
+func LoadToStart(paths []string, parts Parts) (*Config, error) {
+	return load(paths, parts, totalOfStreams(), neededFiles)
+}
+
+// files says which files that the settings name are looked into.
+type files int
+
+const (
+	noFiles     files = iota
+	neededFiles       // all, but a gateway can do without those of destinations
+	allFiles
+)
 
 // totalOfStreams bounds what the streams of this machine may take together; 0
 // means that nothing does.
@@ -162,12 +178,12 @@ type loader struct {
 	root  *config.Section
 	parts Parts
 	total config.Size // bound on the sum of the streams' max; 0 means none
-	files bool        // whether to look into the files that the settings name
+	files files
 	errs  config.Errors
 	c     *Config
 }
 
-func load(paths []string, parts Parts, total config.Size, files bool) (*Config, error) {
+func load(paths []string, parts Parts, total config.Size, files files) (*Config, error) {
 	l := &loader{parts: parts, total: total, files: files, c: &Config{Parts: parts}}
 	root, err := config.LoadAll(paths...)
 	l.errs.Add(err)

@@ -149,8 +149,13 @@ func (l *loader) sink(s, own *config.Section, d *DestinationConfig) {
 		} else if err := sink.Close(); err != nil {
 			l.errs.Add(placed(s, err))
 		}
-		if l.files && kind.Files != nil {
-			l.errs.Add(kind.Files(own))
+		if l.files != noFiles && kind.Files != nil {
+			err := kind.Files(own)
+			if l.files == allFiles {
+				l.errs.Add(err)
+			} else {
+				l.c.Warnings.Add(err)
+			}
 		}
 		return
 	}

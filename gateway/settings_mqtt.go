@@ -131,7 +131,7 @@ func (l *loader) mqtt(s mqttSettings) {
 		},
 		Sessions: broker.Sessions{Max: int64(s.Sessions.Max), MaxAge: time.Duration(s.Sessions.MaxAge), Expiry: time.Duration(s.Sessions.Expiry)},
 	}
-	if l.files {
+	if l.files != noFiles {
 		if _, err := l.c.MQTT.access(); err != nil {
 			l.errorf("mqtt.users", "%v", err)
 		}
@@ -207,7 +207,7 @@ func (l *loader) tls(s *config.Section, set *tlsSettings) *broker.TLS {
 	} else if t.UserFrom == "" {
 		t.UserFrom = broker.UserFromCN
 	}
-	if l.files {
+	if l.files != noFiles {
 		l.errs.Add(pemfile.CheckPair(s, pemfile.File{Key: "cert", Path: t.Cert}, pemfile.File{Key: "key", Path: t.Key}))
 		l.errs.Add(pemfile.CheckAuthorities(s, pemfile.File{Key: "client_ca", Path: t.ClientCA}))
 	}

@@ -52,6 +52,11 @@ func (c *configFlag) loadWithFiles() (*gateway.Config, error) {
 	return gateway.LoadWithFiles(c.files(), parts())
 }
 
+// loadToStart is loadWithFiles for a gateway that starts.
+func (c *configFlag) loadToStart() (*gateway.Config, error) {
+	return gateway.LoadToStart(c.files(), parts())
+}
+
 // gatewayFlags say which running gateway a command talks to.
 type gatewayFlags struct {
 	config configFlag

@@ -49,12 +49,12 @@ stops, and with WatchdogSec= that it is alive.`,
 				return err
 			}
 			r := &runner{files: files, log: log, stderr: cmd.ErrOrStderr(), version: thisBuild().Version, service: newService(log)}
-			cfg, err := r.load()
+			cfg, err := r.load((*configFlag).loadToStart)
 			if err != nil {
 				return r.service.failed(err)
 			}
 			for _, w := range cfg.Warnings {
-				log.Warn("the configuration was hardly meant so", "warning", w.Error())
+				log.Warn("the configuration is hardly as it was meant", "warning", w.Error())
 			}
 			limitMemory(log)
 			return r.service.failed(r.run(cmd.Context()))
@@ -81,8 +81,8 @@ type runner struct {
 }
 
 // load reads the configuration and remembers it if it is good.
-func (r *runner) load() (*gateway.Config, error) {
-	cfg, err := r.files.loadWithFiles()
+func (r *runner) load(read func(*configFlag) (*gateway.Config, error)) (*gateway.Config, error) {
+	cfg, err := read(&r.files)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +91,10 @@ func (r *runner) load() (*gateway.Config, error) {
 	r.good = cfg
 	return cfg, nil
 }
+
+// reread is load for a gateway that runs. What is wrong is a reason to go on
+// with what it has.
+func (r *runner) reread() (*gateway.Config, error) { return r.load((*configFlag).loadWithFiles) }
 
 // config returns the last good configuration.
 func (r *runner) config() *gateway.Config {
@@ -127,7 +131,7 @@ func (r *runner) run(ctx context.Context) error {
 
 // once runs one gateway to its end.
 func (r *runner) once(ctx context.Context) error {
-	o := gateway.Options{Logger: r.log, Version: r.version, Load: r.load, Reloading: r.service.reload}
+	o := gateway.Options{Logger: r.log, Version: r.version, Load: r.reread, Reloading: r.service.reload}
 	if self, err := os.Executable(); err == nil {
 		o.Probe = func(dir string) error { return probeStore(self, dir) }
 	}

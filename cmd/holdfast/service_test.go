@@ -85,7 +85,7 @@ func TestTheServiceManagerIsToldWhatTheGatewayDoes(t *testing.T) {
 			write("")
 			log := slog.New(slog.DiscardHandler)
 			r := &runner{files: configFlag{paths: []string{config}}, log: log, stderr: io.Discard, service: newService(log)}
-			if _, err := r.load(); err != nil {
+			if _, err := r.reread(); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
