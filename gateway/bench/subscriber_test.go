@@ -229,7 +229,7 @@ func TestEachFaultOfABrokerIsCounted(t *testing.T) {
 	}
 	const last = 3000 - 1
 	withBrokers(t, func(t *testing.T, broker func(*testing.T) string) {
-		for _, test := range []struct {
+		tests := []struct {
 			name   string
 			mangle func() mangler
 			want   faults // of one subscriber
@@ -250,13 +250,22 @@ func TestEachFaultOfABrokerIsCounted(t *testing.T) {
 				p[len(p)-MinSize+atSeq+5] = 'x'
 				return [][]byte{p}
 			}), faults{Lost: 1, Foreign: 1}},
-		} {
+		}
+		// All at once: most of the time is spent waiting for what is lost.
+		var all sync.WaitGroup
+		loads, results, errs := make([]Load, len(tests)), make([]Result, len(tests)), make([]error, len(tests))
+		for i, test := range tests {
+			l := checked(t, newProxy(t, broker(t), test.mangle))
+			l.Topic, l.ClientID = fmt.Sprintf("%s/%d/%%d/temp", t.Name(), i), fmt.Sprintf("%s/%d/", t.Name(), i)
+			loads[i] = l
+			all.Go(func() { results[i], errs[i] = Run(t.Context(), l) })
+		}
+		all.Wait()
+		for i, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
-				t.Parallel() // most of the time is spent waiting for what is lost
-				l := checked(t, newProxy(t, broker(t), test.mangle))
-				r, err := Run(t.Context(), l)
-				if err != nil {
-					t.Fatal(err)
+				l, r := loads[i], results[i]
+				if errs[i] != nil {
+					t.Fatal(errs[i])
 				}
 				n := int64(l.Subscribers)
 				want := faults{n * test.want.Lost, n * test.want.Duplicates, n * test.want.OutOfOrder, n * test.want.Foreign}
