@@ -33,8 +33,7 @@ func react(t *testing.T, lines *sim.Lines, m *devices.Memory) *reacting {
 	}
 	set.Remember(m)
 	r := &reacting{Set: set, log: new(devicetest.Log), lines: lines}
-	go func() { _ = set.Run(t.Context(), r.log.Emit) }()
-	t.Cleanup(set.Close)
+	devicetest.Run(t, set, r.log.Emit)
 	synctest.Wait()
 	return r
 }

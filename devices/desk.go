@@ -222,7 +222,7 @@ func (d *desk) run(ctx context.Context) {
 }
 
 func (d *desk) next(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
+	untilNewer, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d.mu.Lock()
 	o := d.waiting
@@ -238,7 +238,10 @@ func (d *desk) next(ctx context.Context) {
 	case !time.Now().Before(o.Deadline):
 		d.report(*o, expired, nil)
 	default:
-		state, err := d.do(ctx, *o, ids)
+		state, err := d.do(untilNewer, *o, ids)
+		if state == superseded && ctx.Err() != nil {
+			state, err = refused, errStopping
+		}
 		d.report(*o, state, err)
 	}
 	d.mu.Lock()

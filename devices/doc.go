@@ -83,8 +83,8 @@
 //
 // A [Driver] knows one kind of device. It makes a [Source] from the settings of
 // one, for sensors by [Poll], for lines by [Watch]. A [Set] is all devices of a
-// configuration. How to write a driver is shown by the example below. Package bus
-// opens real buses, package sim has models of chips, package devicetest has the
-// suites that hold for models and for devices of the kernel, package switching is
-// what outputs have in common.
+// configuration. How to write a driver is shown by the example below; package
+// drivers lists them. Package bus opens real buses, package sim has models of
+// chips, package devicetest has the suites that hold for models and for devices of
+// the kernel, package switching is what outputs have in common.
 package devices

@@ -95,6 +95,25 @@ func TestNoiseOnTheCableIsNoOutage(t *testing.T) {
 	})
 }
 
+func TestASensorThatDriftsIsFlaggedOnceItsReadingsCannotBeTrue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		warmer := sim.Drift(sim.Steady(sim.Climate{Temperature: 20.5, Pressure: 1e5, Humidity: 50}), time.Now(), sim.Climate{Temperature: 24})
+		boards := new(sim.Boards)
+		boards.Bus("one").Plug(0x76, sim.NewBME280(warmer))
+		log, _ := devicetest.Start(t, "attic: {driver: bme280, bus: sim:one, interval: 1h}", []devices.Driver{bme280.Driver}, bus.Buses{Simulated: boards.Open})
+		time.Sleep(70*time.Hour + time.Minute) // 1 °C an hour; it measures up to 85 °C
+		all := log.Lines("devices/attic/temperature")
+		if len(all) != 71 {
+			t.Fatalf("%d readings in 70 h", len(all))
+		}
+		for hour, line := range all {
+			if flagged := strings.Contains(line, `"quality":"out_of_range"`); flagged != (hour >= 65) {
+				t.Errorf("hour %d: %s", hour, line)
+			}
+		}
+	})
+}
+
 func TestAStuckBusDelaysItsOwnDevicesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, attic, nil)
@@ -116,7 +135,7 @@ func TestAStuckBusDelaysItsOwnDevicesOnly(t *testing.T) {
 
 // sixtyFour are sensors on four buses, read every 100 ms, with 1.5 ms for each
 // transfer and 20 ms for each commit. The fourth bus is stuck.
-func sixtyFour(t testing.TB, ctx context.Context) (set *devices.Set, log *devicetest.Log, letGo func()) {
+func sixtyFour(t testing.TB) (set *devices.Set, log *devicetest.Log, letGo func()) {
 	t.Helper()
 	var yaml strings.Builder
 	boards := new(sim.Boards)
@@ -140,14 +159,14 @@ func sixtyFour(t testing.TB, ctx context.Context) (set *devices.Set, log *device
 		<-stuck
 		return sim.ErrStalled
 	})
-	go func() { _ = set.Run(ctx, slow) }()
+	devicetest.Run(t, set, slow)
 	return set, log, func() { close(stuck) }
 }
 
 func TestSixtyFourSensorsAreReadInTimeBesideAStuckBus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		set, log, letGo := sixtyFour(t, t.Context())
+		set, log, letGo := sixtyFour(t)
 		time.Sleep(10090 * time.Millisecond)
 		for i, s := range set.Status() {
 			if i%4 == 3 {
@@ -163,7 +182,6 @@ func TestSixtyFourSensorsAreReadInTimeBesideAStuckBus(t *testing.T) {
 			}
 		}
 		letGo()
-		set.Close()
 	})
 }
 
@@ -176,8 +194,7 @@ func BenchmarkSixtyFourSensors(b *testing.B) {
 		}
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	set, _, letGo := sixtyFour(b, b.Context())
-	defer set.Close()
+	_, _, letGo := sixtyFour(b)
 	defer letGo()
 	time.Sleep(200 * time.Millisecond)
 	began, used := time.Now(), cpu()
@@ -202,18 +219,12 @@ func TestABusThatNeverAnswersIsReportedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		letGo := make(chan struct{})
 		buses := bus.Buses{Simulated: func(name string) (i2c.BusCloser, error) { return hung{sim.NewBus(name), letGo}, nil }}
-		set, err := devicetest.Load("a: {driver: bme280, bus: sim:x, timeout: 2s}", []devices.Driver{bme280.Driver}, buses)
-		if err != nil {
-			t.Fatal(err)
-		}
-		log := new(devicetest.Log)
-		go func() { _ = set.Run(t.Context(), log.Emit) }()
+		_, set := devicetest.Start(t, "a: {driver: bme280, bus: sim:x, timeout: 2s}", []devices.Driver{bme280.Driver}, buses)
 		time.Sleep(5 * time.Second)
 		if s := set.Status()[0]; s.State != devices.Offline || !strings.Contains(s.Err, "not done within 2s") {
 			t.Errorf("%+v", s)
 		}
 		close(letGo)
-		set.Close()
 	})
 }
 
@@ -273,12 +284,8 @@ func (a adapter) Close() error {
 func TestABusIsOpenOnlyWhileItIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &dock{board: new(sim.Boards).Bus("usb"), present: true}
-		set, err := devicetest.Load("a: {driver: bme280, bus: sim:usb, interval: 1m}",
+		_, set := devicetest.Start(t, "a: {driver: bme280, bus: sim:usb, interval: 1m}",
 			[]devices.Driver{bme280.Driver}, bus.Buses{Simulated: d.open})
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() { _ = set.Run(t.Context(), new(devicetest.Log).Emit) }()
 		isOpen := func() bool {
 			synctest.Wait()
 			d.mu.Lock()
@@ -299,20 +306,14 @@ func TestABusIsOpenOnlyWhileItIsUsed(t *testing.T) {
 		if s := set.Status()[0]; s.Failures > 0 || s.Captured < 9 {
 			t.Errorf("%+v", s)
 		}
-		set.Close()
 	})
 }
 
 func TestAnAdapterMayBeUnpluggedAndPluggedInAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &dock{board: new(sim.Boards).Bus("usb"), present: true}
-		set, err := devicetest.Load("a: {driver: bme280, bus: sim:usb, interval: 1s}",
+		_, set := devicetest.Start(t, "a: {driver: bme280, bus: sim:usb, interval: 1s}",
 			[]devices.Driver{bme280.Driver}, bus.Buses{Simulated: d.open})
-		if err != nil {
-			t.Fatal(err)
-		}
-		log := new(devicetest.Log)
-		go func() { _ = set.Run(t.Context(), log.Emit) }()
 		time.Sleep(1500 * time.Millisecond)
 		d.plug(false)
 		time.Sleep(10 * time.Second)
@@ -324,7 +325,6 @@ func TestAnAdapterMayBeUnpluggedAndPluggedInAgain(t *testing.T) {
 		if s := set.Status()[0]; s.State != devices.Online {
 			t.Errorf("plugged in again: %+v", s)
 		}
-		set.Close()
 	})
 }
 

@@ -59,6 +59,49 @@ func (m *Memory) Save(name string, v any) error {
 	return nil
 }
 
+// Kept is a number of a source, such as a total, that a [Memory] keeps. It lives as
+// long as the source, through all its runs: what could not be saved is not lost
+// while the process lives.
+type Kept[T int64 | uint64] struct {
+	Value T
+
+	memory *Memory
+	name   string
+	loaded bool
+	saved  T
+}
+
+// Keep returns a number that is kept under the name.
+func Keep[T int64 | uint64](m *Memory, name string) *Kept[T] {
+	return &Kept[T]{memory: m, name: name}
+}
+
+// Load reads what was last saved, unless that has been read already.
+func (k *Kept[T]) Load() error {
+	if k.loaded {
+		return nil
+	}
+	if err := k.memory.Load(k.name, &k.Value); err != nil {
+		return err
+	}
+	k.loaded, k.saved = true, k.Value
+	return nil
+}
+
+// Save puts the number on disk, unless the same is there. If that fails, on a full
+// disk for instance, the status of the device has the error, and the next call tries
+// again.
+func (k *Kept[T]) Save(feed *Feed) {
+	if k.Value == k.saved {
+		return
+	}
+	if err := k.memory.Save(k.name, k.Value); err != nil {
+		feed.note(err)
+		return
+	}
+	k.saved = k.Value
+}
+
 func (m *Memory) path(name string) string { return filepath.Join(m.dir, name+".json") }
 
 func replace(path string, b []byte) error {

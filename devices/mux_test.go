@@ -35,13 +35,7 @@ func thermometers(t *testing.T) (*devicetest.Log, *sim.Bus, *devices.Set, [2]*si
 	yaml.WriteString("inner: {driver: tmp102, bus: 'sim:b/0x70:7/0x72:3', address: 0x4b, interval: 1s}\n")
 	yaml.WriteString("outer: {driver: tmp102, bus: sim:b, address: 0x49, interval: 1s}\n")
 	board.Plug(0x49, &tmp102Model{raw: 55 << 8})
-	set, err := devicetest.Load(yaml.String(), []devices.Driver{tmp102}, bus.Buses{Simulated: func(string) (i2c.BusCloser, error) { return board, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
+	log, set := devicetest.Start(t, yaml.String(), []devices.Driver{tmp102}, bus.Buses{Simulated: func(string) (i2c.BusCloser, error) { return board, nil }})
 	return log, board, set, muxes
 }
 
@@ -107,14 +101,8 @@ func TestAMultiplexerThatLosesItsSupplyCostsOneReading(t *testing.T) {
 		board, mux := sim.NewBus("b"), sim.NewPCA9548()
 		board.Plug(0x70, mux)
 		mux.Channel(2).Plug(0x48, &tmp102Model{raw: 7 << 8})
-		set, err := devicetest.Load("a: {driver: tmp102, bus: 'sim:b/0x70:2', interval: 1s}", []devices.Driver{tmp102},
+		_, set := devicetest.Start(t, "a: {driver: tmp102, bus: 'sim:b/0x70:2', interval: 1s}", []devices.Driver{tmp102},
 			bus.Buses{Simulated: func(string) (i2c.BusCloser, error) { return board, nil }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		log := new(devicetest.Log)
-		go func() { _ = set.Run(t.Context(), log.Emit) }()
-		defer set.Close()
 		time.Sleep(1500 * time.Millisecond)
 		mux.PowerOn()
 		time.Sleep(10 * time.Second)

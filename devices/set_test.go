@@ -31,21 +31,12 @@ type bench struct {
 // start runs devices. Beside the BME280 there is a driver for each function.
 func start(t *testing.T, yaml string, drivers map[string]func(context.Context) ([]devices.Reading, error)) *bench {
 	t.Helper()
-	b := &bench{Log: new(devicetest.Log), Boards: new(sim.Boards)}
+	b := &bench{Boards: new(sim.Boards)}
 	list := []devices.Driver{bme280.Driver}
 	for name, read := range drivers {
 		list = append(list, sensorDriver(name, read))
 	}
-	var err error
-	if b.Set, err = devicetest.Load(yaml, list, bus.Buses{Simulated: b.Open}); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		if err := b.Run(t.Context(), b.Emit); err != nil {
-			t.Error(err)
-		}
-	}()
-	t.Cleanup(b.Close)
+	b.Log, b.Set = devicetest.Start(t, yaml, list, bus.Buses{Simulated: b.Open})
 	return b
 }
 
@@ -169,7 +160,7 @@ func TestADeviceNeverWaitsForTheLog(t *testing.T) {
 			done(nil)
 			return nil
 		}
-		go func() { _ = set.Run(t.Context(), slow) }()
+		devicetest.Run(t, set, slow)
 		time.Sleep(3950 * time.Millisecond)
 		set.Close()
 		if n != 40 {

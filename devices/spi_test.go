@@ -21,21 +21,16 @@ import (
 	"holdfast/devices/sim"
 )
 
-// startSPI runs devices on simulated SPI buses, each transfer of which takes 100 µs.
+// startSPI runs devices on simulated SPI buses, each transfer of which takes 100 µs,
+// of a machine that has no others.
 func startSPI(t *testing.T, yaml string) (*sim.Boards, *devicetest.Log, *devices.Set) {
 	t.Helper()
 	boards := new(sim.Boards)
-	buses := bus.Buses{Simulated: boards.Open, SimulatedSPI: func(board string, sel uint16) spi.PortCloser {
+	buses := bus.Buses{Root: t.TempDir(), Simulated: boards.Open, SimulatedSPI: func(board string, sel uint16) spi.PortCloser {
 		boards.SPI(board).Slow(100 * time.Microsecond)
 		return boards.SPI(board).Port(sel)
 	}}
-	set, err := devicetest.Load(yaml, []devices.Driver{bme280.Driver, bme280.BMP280, registers.Driver, tmp102}, buses)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
+	log, set := devicetest.Start(t, yaml, []devices.Driver{bme280.Driver, bme280.BMP280, registers.Driver, tmp102}, buses)
 	return boards, log, set
 }
 
@@ -115,14 +110,8 @@ func TestADeviceThatOnlyAnswersIsReadOverSPI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		board := sim.NewSPI("oven")
 		board.Plug(0, converter{})
-		set, err := devicetest.Load("oven: {driver: registers, bus: sim:oven/spi0, registers: {temperature: {at: [], bytes: 2, shift: 3, bits: 12, scale: 0.25, unit: Cel}}}",
+		log, _ := devicetest.Start(t, "oven: {driver: registers, bus: sim:oven/spi0, registers: {temperature: {at: [], bytes: 2, shift: 3, bits: 12, scale: 0.25, unit: Cel}}}",
 			[]devices.Driver{registers.Driver}, bus.Buses{SimulatedSPI: func(_ string, sel uint16) spi.PortCloser { return board.Port(sel) }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		log := new(devicetest.Log)
-		go func() { _ = set.Run(t.Context(), log.Emit) }()
-		defer set.Close()
 		log.Wait(t.Context(), "#", 2)
 		want := []string{`devices/oven/status {"state":"online"}`, `devices/oven/temperature {"value":100.75,"unit":"Cel"}`}
 		if diff := cmp.Diff(want, log.Lines("#")); diff != "" {
@@ -156,16 +145,11 @@ func TestAnSPIPortIsSetUpAndClosedAsItShouldBe(t *testing.T) {
 		board := sim.NewSPI("b")
 		board.Plug(0, sim.NewBME280(sim.Steady(sim.Climate{Temperature: 20, Pressure: 1e5, Humidity: 50})))
 		p := new(ports)
-		set, err := devicetest.Load("x: {driver: bme280, bus: sim:b/spi0, interval: 10s, speed: 250kHz}", []devices.Driver{bme280.Driver},
+		_, set := devicetest.Start(t, "x: {driver: bme280, bus: sim:b/spi0, interval: 10s, speed: 250kHz}", []devices.Driver{bme280.Driver},
 			bus.Buses{SimulatedSPI: func(_ string, sel uint16) spi.PortCloser {
 				p.note(1)
 				return watchedPort{board.Port(sel), p}
 			}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() { _ = set.Run(t.Context(), new(devicetest.Log).Emit) }()
-		defer set.Close()
 		time.Sleep(time.Second)
 		if open, speeds := p.seen(); open != 1 || len(speeds) != 1 || speeds[0] != "250kHz Mode3" {
 			t.Errorf("%d ports are open, set up as %v", open, speeds)
@@ -201,7 +185,7 @@ func (p watchedPort) Close() error {
 
 func TestMistakesInTheWiringOfAnSPIBusAreShownAtTheirPlace(t *testing.T) {
 	boards := new(sim.Boards)
-	buses := bus.Buses{Simulated: boards.Open, SimulatedSPI: func(board string, sel uint16) spi.PortCloser { return boards.SPI(board).Port(sel) }}
+	buses := bus.Buses{Root: t.TempDir(), Simulated: boards.Open, SimulatedSPI: func(board string, sel uint16) spi.PortCloser { return boards.SPI(board).Port(sel) }}
 	for yaml, want := range map[string]string{
 		"a: {driver: bme280, bus: spi0}":                                                  `1:26: "spi0" is not a select of an SPI bus; write it as spi0.1`,
 		"a: {driver: bme280, bus: spi0.0, address: 0x76}":                                 "1:43: devices on an SPI bus have no address",
@@ -224,13 +208,7 @@ func TestMistakesInTheWiringOfAnSPIBusAreShownAtTheirPlace(t *testing.T) {
 func TestAScanNamesTheSelectsOfSPIBuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, _, set := startSPI(t, "attic: {driver: bme280, bus: sim:one/spi0}")
-		var got []devices.Found
-		for _, f := range set.Scan(t.Context(), nil) {
-			if strings.HasPrefix(f.Bus, "sim:") {
-				got = append(got, f)
-			}
-		}
-		if diff := cmp.Diff([]devices.Found{{Bus: "sim:one/spi0", Device: "attic"}}, got); diff != "" {
+		if diff := cmp.Diff([]devices.Found{{Bus: "sim:one/spi0", Device: "attic"}}, set.Scan(t.Context(), nil)); diff != "" {
 			t.Error(diff)
 		}
 	})

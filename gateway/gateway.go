@@ -32,6 +32,9 @@ type Options struct {
 	Version string
 	// Load reads the configuration again; nil means that it cannot be reloaded.
 	Load func() (*Config, error)
+	// Reloading, if not nil, is called when a reload begins; what it returns is
+	// called with the result.
+	Reloading func() (over func(error))
 	// Probe opens a store in another process, see storage.Options.
 	Probe func(dir string) error
 
@@ -92,8 +95,8 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 		processors: map[string]*runningProcessor{}, destinations: map[string]*destination{}, routed: map[string]bool{},
 	}
 	g.config.Store(cfg)
-	access, err := cfg.MQTT.access() // before the store is opened: a mistake must not touch it
-	if err != nil {
+	access, err := cfg.MQTT.access()
+	if err = errors.Join(err, cfg.checkListeners()); err != nil { // before the store is opened: a mistake must not touch it
 		return nil, err
 	}
 	g.intake, g.stopIntake = context.WithCancel(context.Background())

@@ -67,7 +67,7 @@ func TestEventsAreTakenOverHTTPOnlyWhereThatIsConfigured(t *testing.T) {
 		"ingest: {listen: :8481, tokens: {}}": "name those who may send",
 		"ingest: {listen: :8481, tokens: {a: \"${file:token}\"}}":   ":8481",
 		"ingest: {listen: :8481, tokens: {a: x, b: x}}":             "the token b is the same as another",
-		"ingest: {listen: :8481, tokens: {a: \"${file:empty}\"}}":   "the token a cannot be used: it is empty",
+		"ingest: {listen: :8481, tokens: {a: \"${file:empty}\"}}":   "there is no secret in ",
 		"ingest: {listen: :8481, tokens: {a: \"${file:nothing}\"}}": "nothing",
 		"ingest: {listen: :8481, tokens: {'a b': x}}":               `"a b" cannot name a token`,
 		"ingest: {listen: :8481, tokens: {a: two words}}":           "the token a cannot be used",

@@ -13,7 +13,11 @@ import (
 // touching an MQTT client that may stay; what needs a restart it logs. A
 // configuration with mistakes changes nothing. Cursors of destinations that are
 // gone keep their place.
-func (g *Gateway) Reload(context.Context) error {
+func (g *Gateway) Reload(context.Context) (err error) {
+	if g.o.Reloading != nil {
+		over := g.o.Reloading()
+		defer func() { over(err) }()
+	}
 	if g.o.Load == nil {
 		return errors.New("reload: this gateway was started without a configuration file")
 	}

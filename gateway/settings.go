@@ -83,12 +83,44 @@ const (
 // extend and override earlier ones. The error is [config.Errors] with every
 // mistake of every file, expressions included. Load opens no connection and
 // writes nothing.
+//
+// It does not read certificates, keys, passwords and users, which are in files
+// of their own: who asks a gateway something, or tests its rules, may not be
+// allowed to. [LoadWithFiles] does.
 func Load(paths []string, parts Parts) (*Config, error) {
-	var total config.Size
+	return load(paths, parts, totalOfStreams(), noFiles)
+}
+
+// LoadWithFiles is [Load] for a gateway that is to run: what is wrong with the
+// certificates, keys, passwords and users that the configuration names is among
+// its mistakes.
+func LoadWithFiles(paths []string, parts Parts) (*Config, error) {
+	return load(paths, parts, totalOfStreams(), allFiles)
+}
+
+// LoadToStart is [LoadWithFiles] for a gateway that starts, with nobody there
+// perhaps: what is wrong with the files of destinations is only warned of. Such a
+// destination waits as for a far side that is away, and the sensors do not.
+func LoadToStart(paths []string, parts Parts) (*Config, error) {
+	return load(paths, parts, totalOfStreams(), neededFiles)
+}
+
+// files says which files that the settings name are looked into.
+type files int
+
+const (
+	noFiles     files = iota
+	neededFiles       // all, but a gateway can do without those of destinations
+	allFiles
+)
+
+// totalOfStreams bounds what the streams of this machine may take together; 0
+// means that nothing does.
+func totalOfStreams() config.Size {
 	if strconv.IntSize == 32 {
-		total = 1e9 // the address space ends at about 1.6 GB of maps
+		return 1e9 // the address space ends at about 1.6 GB of maps
 	}
-	return load(paths, parts, total)
+	return 0
 }
 
 // StorePath returns where a configuration has its store, as far as that can be
@@ -146,12 +178,13 @@ type loader struct {
 	root  *config.Section
 	parts Parts
 	total config.Size // bound on the sum of the streams' max; 0 means none
+	files files
 	errs  config.Errors
 	c     *Config
 }
 
-func load(paths []string, parts Parts, total config.Size) (*Config, error) {
-	l := &loader{parts: parts, total: total, c: &Config{Parts: parts}}
+func load(paths []string, parts Parts, total config.Size, files files) (*Config, error) {
+	l := &loader{parts: parts, total: total, files: files, c: &Config{Parts: parts}}
 	root, err := config.LoadAll(paths...)
 	l.errs.Add(err)
 	if root == nil {

@@ -149,6 +149,14 @@ func (l *loader) sink(s, own *config.Section, d *DestinationConfig) {
 		} else if err := sink.Close(); err != nil {
 			l.errs.Add(placed(s, err))
 		}
+		if l.files != noFiles && kind.Files != nil {
+			err := kind.Files(own)
+			if l.files == allFiles {
+				l.errs.Add(err)
+			} else {
+				l.c.Warnings.Add(err)
+			}
+		}
 		return
 	}
 	if d.Type == "" {

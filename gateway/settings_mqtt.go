@@ -8,6 +8,7 @@ import (
 
 	"holdfast/gateway/broker"
 	"holdfast/gateway/config"
+	"holdfast/gateway/pemfile"
 )
 
 // MQTTConfig are the settings of the broker.
@@ -38,12 +39,20 @@ func (c MQTTConfig) access() (a broker.Access, err error) {
 	return a, err
 }
 
-// CheckUsers returns what is wrong with the users file, if one is named. [Load]
-// does not read it: a gateway whose users file is broken can still be asked
-// for its status.
-func (c *Config) CheckUsers() error {
-	_, err := c.MQTT.access()
-	return err
+// checkListeners returns what is wrong with the files of encrypted listeners.
+func (c *Config) checkListeners() error {
+	all := []*broker.TLS{c.Ingest.TLS}
+	for _, l := range c.MQTT.Listen {
+		all = append(all, l.TLS)
+	}
+	for _, t := range all {
+		if t != nil {
+			if err := t.Check(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // fixed are the settings that take effect at the next start.
@@ -122,6 +131,11 @@ func (l *loader) mqtt(s mqttSettings) {
 		},
 		Sessions: broker.Sessions{Max: int64(s.Sessions.Max), MaxAge: time.Duration(s.Sessions.MaxAge), Expiry: time.Duration(s.Sessions.Expiry)},
 	}
+	if l.files != noFiles {
+		if _, err := l.c.MQTT.access(); err != nil {
+			l.errorf("mqtt.users", "%v", err)
+		}
+	}
 	if s.Listen == nil {
 		l.c.MQTT.Listen = []broker.Listener{{Address: defaultListen}}
 	}
@@ -193,10 +207,9 @@ func (l *loader) tls(s *config.Section, set *tlsSettings) *broker.TLS {
 	} else if t.UserFrom == "" {
 		t.UserFrom = broker.UserFromCN
 	}
-	if t.Cert != "" && t.Key != "" {
-		if err := t.Check(); err != nil {
-			l.errs.Add(s.Errorf("", "%v", err))
-		}
+	if l.files != noFiles {
+		l.errs.Add(pemfile.CheckPair(s, pemfile.File{Key: "cert", Path: t.Cert}, pemfile.File{Key: "key", Path: t.Key}))
+		l.errs.Add(pemfile.CheckAuthorities(s, pemfile.File{Key: "client_ca", Path: t.ClientCA}))
 	}
 	return t
 }

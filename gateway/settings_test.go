@@ -80,7 +80,7 @@ func loadText(t *testing.T, text string) (*Config, error) {
 func TestAnEmptyFileMeansTheDefaults(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/holdfast:/var/lib/other")
 	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: g\n"})
-	got, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0)
+	got, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0, noFiles)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,11 +226,11 @@ func TestStreamsOfA32BitSystemFitItsAddressSpace(t *testing.T) {
 		"streams: {events: {max: 64MiB}, a: {max: 500MiB}}": true,
 	} {
 		dir := writeConfig(t, map[string]string{"c.yaml": text})
-		_, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 1e9)
+		_, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 1e9, noFiles)
 		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "a 32-bit system has room for 1GB") {
 			t.Errorf("%s: got %v", text, err)
 		}
-		if _, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0); err != nil {
+		if _, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0, noFiles); err != nil {
 			t.Errorf("%s without a bound: got %v", text, err)
 		}
 	}
@@ -317,7 +317,7 @@ func TestCheckShowsEveryMistake(t *testing.T) {
 	}
 	for _, path := range files {
 		t.Run(path, func(t *testing.T) {
-			_, err := Load([]string{path}, fakeParts())
+			_, err := LoadWithFiles([]string{path}, fakeParts())
 			var errs config.Errors
 			if !errors.As(err, &errs) {
 				t.Fatalf("got %v, want config.Errors", err)
@@ -339,7 +339,7 @@ func TestCheckShowsEveryMistake(t *testing.T) {
 func TestTheFilesInConfigsPassTheCheck(t *testing.T) {
 	for _, name := range []string{"quickstart.yaml", "reference.yaml"} {
 		// The reference shows the defaults of 64-bit systems, without a bound.
-		c, err := load([]string{filepath.Join("..", "configs", name)}, fakeParts(), 0)
+		c, err := load([]string{filepath.Join("..", "configs", name)}, fakeParts(), 0, noFiles)
 		if err != nil {
 			t.Errorf("%s:\n%v", name, err)
 			continue
@@ -370,13 +370,13 @@ func TestADestinationBeginsWhereItsStartSays(t *testing.T) {
 
 // Where the reference says that a value is the default, it is.
 func TestTheReferenceShowsTheDefaults(t *testing.T) {
-	reference, err := load([]string{"../configs/reference.yaml"}, fakeParts(), 0)
+	reference, err := load([]string{"../configs/reference.yaml"}, fakeParts(), 0, noFiles)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := writeConfig(t, map[string]string{"c.yaml": "gateway: pump-house\ningest: {}\nstreams: {vibration: {topics: ['vib/#']}, minutes: {}, local: {}}\n" +
 		"destinations: {archive: {type: file, path: x}, cloud: {type: http, url: x}}\n"})
-	defaults, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0)
+	defaults, err := load([]string{filepath.Join(dir, "c.yaml")}, fakeParts(), 0, noFiles)
 	if err != nil {
 		t.Fatal(err)
 	}

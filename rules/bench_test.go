@@ -25,42 +25,17 @@ func BenchmarkNoMatch(b *testing.B) {
 
 // BenchmarkFilter is one rule on JSON of 120 bytes.
 func BenchmarkFilter(b *testing.B) {
-	b.Run("no", func(b *testing.B) {
-		e := engine(b, `
-- name: hot
-  from: plant/+/temp
-  where: temperature > 80 && unit == "C"
-  emit: {stream: alerts, topic: alerts/hot}
-`)
-		run(b, e, events(512, "plant/7/temp", payload120))
-	})
-	b.Run("pass", func(b *testing.B) {
-		e := engine(b, `
-- name: hot
-  from: plant/+/temp
-  where: temperature > 70 && unit == "C"
-  emit: {stream: alerts, topic: alerts/hot}
-`)
-		run(b, e, events(512, "plant/7/temp", payload120))
-	})
-	b.Run("fields", func(b *testing.B) {
-		e := engine(b, `
-- name: hot
-  from: plant/+/temp
-  where: temperature > 70 && unit == "C"
-  emit: {stream: alerts, topic: "alerts/{topic}", fields: {temp: temperature, f: temperature * 9 / 5 + 32, device: device}}
-`)
-		run(b, e, events(512, "plant/7/temp", payload120))
-	})
-	b.Run("missing", func(b *testing.B) {
-		e := engine(b, `
-- name: hot
-  from: plant/+/temp
-  where: pressure > 70 && unit == "C"
-  emit: {stream: alerts, topic: alerts/hot}
-`)
-		run(b, e, events(512, "plant/7/temp", payload120))
-	})
+	for _, kind := range []struct{ name, where, emit string }{
+		{"no", `temperature > 80 && unit == "C"`, `{stream: alerts, topic: alerts/hot}`},
+		{"pass", `temperature > 70 && unit == "C"`, `{stream: alerts, topic: alerts/hot}`},
+		{"fields", `temperature > 70 && unit == "C"`, `{stream: alerts, topic: "alerts/{topic}", fields: {temp: temperature, f: temperature * 9 / 5 + 32, device: device}}`},
+		{"missing", `pressure > 70 && unit == "C"`, `{stream: alerts, topic: alerts/hot}`},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			e := engine(b, fmt.Sprintf("- {name: hot, from: plant/+/temp, where: '%s', emit: %s}\n", kind.where, kind.emit))
+			run(b, e, events(512, "plant/7/temp", payload120))
+		})
+	}
 }
 
 // BenchmarkFilters100 is a hundred rules on one stream of events.

@@ -68,18 +68,7 @@ func (c *ruleCompiler) compile() {
 		c.resolve()
 	}
 
-	// A value of set is compiled before what names it, so that its kind is known.
-	for i, e := range sets {
-		v := r.vars[i]
-		if v.program = c.program(e); v.program != nil {
-			// It runs while an expression that names it is being run.
-			v.program.vm = &vm.VM{MemoryBudget: maxMemory}
-			if v.kind = v.program.kind; v.kind > duration {
-				v.kind = anything
-			}
-			events.names[sp.sets[i].name].kind = v.kind
-		}
-	}
+	c.values(sets, events)
 	for _, s := range c.sites {
 		for _, e := range s.exprs {
 			s.args = append(s.args, c.program(e))
@@ -108,6 +97,23 @@ func (c *ruleCompiler) compile() {
 	c.state()
 	if sp.Window != nil {
 		c.window(inputs, columns, while)
+	}
+}
+
+// values compiles those of set, each before what names it, so that its kind is
+// known.
+func (c *ruleCompiler) values(sets []*expression, events *scope) {
+	for i, e := range sets {
+		v := c.rule.vars[i]
+		if v.program = c.program(e); v.program == nil {
+			continue
+		}
+		// It runs while an expression that names it is being run.
+		v.program.vm = &vm.VM{MemoryBudget: maxMemory}
+		if v.kind = v.program.kind; v.kind > duration {
+			v.kind = anything
+		}
+		events.names[c.sp.sets[i].name].kind = v.kind
 	}
 }
 

@@ -137,7 +137,7 @@ func (c *ruleCompiler) template(source config.Expr) template {
 	if err := event.CheckTopic(sample); err != nil {
 		fail(0, len(source.Text), "%v", err)
 	} else if sample[0] == '$' {
-		fail(0, len(source.Text), "topics that begin with $ are reserved for the broker itself")
+		fail(0, len(source.Text), "%v", errReserved)
 	}
 	return t
 }
@@ -208,10 +208,16 @@ func (p *program) appendTo(b []byte) ([]byte, error) {
 	if err != nil {
 		return b, err
 	}
+	return p.append(b, v)
+}
+
+// append appends a value that the program gave for the event at hand.
+func (p *program) append(b []byte, v any) ([]byte, error) {
 	if p.slot != nil && p.slot.Raw != "" {
 		return appendRaw(b, p.slot.Raw), nil
 	}
-	if b, err = appendJSON(b, v); err != nil {
+	b, err := appendJSON(b, v)
+	if err != nil {
 		return b, p.wrap(err)
 	}
 	return b, nil
@@ -230,7 +236,7 @@ func (e *emission) content() (payload []byte, contentType string, err error) {
 	if s, ok := v.(string); ok {
 		return []byte(s), "text/plain", nil
 	}
-	payload, err = e.payload.appendTo(nil)
+	payload, err = e.payload.append(nil, v)
 	return payload, jsonType, err
 }
 

@@ -1,13 +1,9 @@
 package rules
 
 import (
-	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"holdfast/gateway/event"
 )
@@ -346,19 +342,8 @@ func (s *slowMemory) tick(now event.Time) bool {
 // crash carries on in a new engine from a checkpoint and what was logged since.
 func crash(t *testing.T, set *Set, state []byte, log []entry) *Engine {
 	t.Helper()
-	e := set.Engine(EventsStream)
-	report, err := e.Restore(bytes.NewReader(state))
-	if err != nil || len(report.Kept)+len(report.Partly)+len(report.Lost) > 0 {
-		t.Fatalf("restore: %v, %+v", err, report)
-	}
-	var lost Result
-	for _, in := range log {
-		if in.events != nil {
-			e.Step(in.events, &lost)
-		} else if !e.Tick(in.tick, &lost) {
-			t.Fatal("a tick that had an effect has none in the second run")
-		}
-	}
+	e := restore(t, set, state)
+	again(t, e, log)
 	return e
 }
 
@@ -371,74 +356,41 @@ func TestMemoryOverRandomHistories(t *testing.T) {
 	outputs := 0
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			r := rand.New(rand.NewPCG(seed, 3))
-			e := set.Engine(EventsStream)
+			h := newHistory(t, set, seed, 3)
+			r, checkpoint := h.r, snapshot(t, h.engine) // h.log is what came since
 			ref := &slowMemory{seen: map[string]event.Time{}, lists: map[string][]moment{}, held: map[string]*slowHold{}, latest: "-1"}
-			checkpoint := snapshot(t, e)
-			var since []entry
-			var all Result
-			now, offset := at(0), uint64(0)
-			var again []sample
+			var sent []sample
 			for range 200 {
-				now += event.Time(r.Int64N(4e9))
-				if r.IntN(40) == 0 {
-					now += event.Time(r.Int64N(200e9)) - 100e9
-				}
+				h.pass(4e9, 40, 100e9)
 				switch r.IntN(8) {
 				case 0:
-					e = crash(t, set, checkpoint, since)
+					h.engine = crash(t, set, checkpoint, h.log)
 				case 1:
-					checkpoint, since = snapshot(t, e), nil
+					checkpoint, h.log = snapshot(t, h.engine), nil
 				case 2, 3:
-					next, due := e.NextTick()
-					state := snapshot(t, e)
-					var changed bool
-					checkDue(t, e, now, func() bool { changed = e.Tick(now, &all); return changed })
-					if changed {
-						since = append(since, entry{tick: now})
-					} else if !bytes.Equal(state, snapshot(t, e)) {
-						t.Fatal("a tick without effect has changed the state")
-					}
-					if due && now >= next && !changed {
-						t.Fatalf("the tick at %v had no effect, NextTick had said %v", now, next)
-					}
-					if ref.tick(now) != changed {
-						t.Fatalf("the tick at %v: changed %v, the reference says otherwise", now, changed)
+					if changed := h.tick(); ref.tick(h.now) != changed {
+						t.Fatalf("the tick at %v: changed %v, the reference says otherwise", h.now, changed)
 					}
 				default:
 					var events []event.Event
 					for range 1 + r.IntN(4) {
-						offset++
-						in := sample{offset: offset, received: now, dev: string("abcd"[min(r.IntN(6), 3)]), v: r.IntN(200) - 80, broken: r.IntN(25) == 0,
-							other: r.IntN(10) == 0, ts: (now + event.Time(r.Int64N(6e9)) - 3e9) / 1e6 * 1e6}
-						if len(again) > 0 && r.IntN(6) == 0 {
-							in = again[r.IntN(len(again))] // a device sends it again
-							in.offset, in.received = offset, now
+						h.offset++
+						in := sample{offset: h.offset, received: h.now, dev: string("abcd"[min(r.IntN(6), 3)]), v: r.IntN(200) - 80, broken: r.IntN(25) == 0,
+							other: r.IntN(10) == 0, ts: (h.now + event.Time(r.Int64N(6e9)) - 3e9) / 1e6 * 1e6}
+						if len(sent) > 0 && r.IntN(6) == 0 {
+							in = sent[r.IntN(len(sent))] // a device sends it again
+							in.offset, in.received = h.offset, h.now
 						}
-						again = append(again, in)
+						sent = append(sent, in)
 						events = append(events, in.event())
 						ref.step(in)
-						now += event.Time(r.Int64N(1e9)) - 1e8
+						h.now += event.Time(r.Int64N(1e9)) - 1e8
 					}
-					e.Step(events, &all)
-					since = append(since, entry{events: events})
+					h.step(events)
 				}
 			}
-			if diff := cmp.Diff(ref.outputs, lines(all.Outputs)); diff != "" {
-				t.Fatalf("outputs (-reference +engine):\n%s", diff)
-			}
-			if len(all.Failures) != ref.failures {
-				t.Errorf("%d failures, want %d", len(all.Failures), ref.failures)
-			}
-			seen := map[string]bool{}
-			for _, o := range all.Outputs {
-				name := fmt.Sprint(o.Rule, o.Offset, "/", o.N)
-				if seen[name] {
-					t.Errorf("two outputs are named %s", name)
-				}
-				seen[name] = true
-			}
-			outputs += len(all.Outputs)
+			h.check(ref.outputs, ref.failures)
+			outputs += len(h.all.Outputs)
 		})
 	}
 	if outputs < 6000 {

@@ -36,6 +36,7 @@ var (
 // committer; any number of goroutines may read.
 type Log struct {
 	opt    Options
+	lock   *os.File // held while the store is open
 	db     *badger.DB
 	epoch  uint64
 	clock  *clock
@@ -91,8 +92,18 @@ func Open(o Options) (*Log, error) {
 		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 	}
 	o.Dir, database = real, filepath.Join(real, databaseDir)
+	lock, err := lockStore(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	opened := false
+	defer func() {
+		if !opened {
+			_ = lock.Close()
+		}
+	}()
 	l := &Log{
-		opt: o,
+		opt: o, lock: lock,
 		space: &space{
 			dir: database, ballast: filepath.Join(o.Dir, "ballast"),
 			reserve: o.Reserve, allocated: map[string]bool{},
@@ -115,6 +126,7 @@ func Open(o Options) (*Log, error) {
 		_ = l.db.Close()
 		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 	}
+	opened = true
 	l.committer.Add(1)
 	go l.commitLoop()
 	return l, nil
@@ -425,6 +437,7 @@ func (l *Log) Close() error {
 		if err == nil && l.Err() == nil {
 			_ = os.Remove(filepath.Join(l.opt.Dir, runningFile))
 		}
+		_ = l.lock.Close()
 	})
 	if err != nil {
 		return fmt.Errorf("close the store: %w", err)

@@ -41,7 +41,7 @@ func (l *Log) openStore() error {
 		return nil
 	}
 	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
-		return fmt.Errorf("open the store in %s: another process has it open: %w", l.opt.Dir, err)
+		return inUse(l.opt.Dir) // by something that does not know our lock
 	}
 	return l.setAside(dir, err)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ The latency of single messages: holdfast bench --clients 1 --window 1`,
 			l.Progress = showProgress(cmd.ErrOrStderr(), l)
 			r, err := bench.Run(cmd.Context(), l)
 			if err != nil {
-				return brokerError(err)
+				return brokerError(l, err)
 			}
 			if err := printBench(cmd.OutOrStdout(), output, benchFigures(l, r), func(w io.Writer) { writeResult(w, l, r) }); err != nil {
 				return err
@@ -69,7 +70,7 @@ The latency of single messages: holdfast bench --clients 1 --window 1`,
 	f.Uint8Var(&l.SubQoS, "sub-qos", 0, "QoS of the subscribers, 0 or 1 (default that of --qos)")
 	f.Uint8Var(&l.Version, "mqtt-version", 4, "4 for MQTT 3.1.1, 5 for MQTT 5")
 	f.StringVar(&l.Username, "username", "", "user to log in as")
-	f.StringVar(&l.Password, "password", "", "password of that user")
+	f.StringVar(&l.Password, "password", "", "password of that user (default $HOLDFAST_PASSWORD, which other users cannot see)")
 	output.register(cmd)
 	cmd.AddCommand(benchCompareCommand(&l), benchSyncCommand())
 	return cmd
@@ -101,6 +102,9 @@ func showProgress(w io.Writer, l bench.Load) func(bench.Progress) {
 func checkLoad(cmd *cobra.Command, l *bench.Load) error {
 	if !cmd.Flags().Changed("sub-qos") {
 		l.SubQoS = l.QoS
+	}
+	if l.Password == "" {
+		l.Password = os.Getenv("HOLDFAST_PASSWORD")
 	}
 	if err := l.Check(); err != nil {
 		return &usageError{err}
@@ -142,7 +146,7 @@ func benchCompareCommand(l *bench.Load) *cobra.Command {
 				}
 			})
 			if err != nil {
-				return brokerError(err)
+				return brokerError(*l, err)
 			}
 			median := bench.MedianRatio(all)
 			err = printBench(out, output, map[string]any{"pairs": list, "median_ratio": median}, func(w io.Writer) {
@@ -194,10 +198,23 @@ func printBench(w io.Writer, output outputFlag, figures any, text func(io.Writer
 	return writeJSON(w, figures)
 }
 
-// brokerError gives an error of reaching the broker its exit code.
-func brokerError(err error) error {
+// brokerError gives an error of reaching the broker its exit code, and says
+// why it does not want the user.
+func brokerError(l bench.Load, err error) error {
 	if errors.Is(err, bench.ErrConnect) {
 		return &exitError{exitUnreachable, err}
+	}
+	var refused *bench.RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	r := refusal{code: refused.Code}
+	err = fmt.Errorf("connect to %s: %w", refused.Addr, r)
+	switch {
+	case r.login() && l.Username == "":
+		return fmt.Errorf("%w; give --username, and --password or $HOLDFAST_PASSWORD, of a user who may connect", err)
+	case r.login():
+		return fmt.Errorf("%w; check --username %s, and --password or $HOLDFAST_PASSWORD", err, quote(l.Username))
 	}
 	return err
 }

@@ -15,12 +15,13 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration and show every mistake in it",
-		Long: `Check a configuration, its expressions included, and show every mistake with
-its place. Nothing is opened, connected or written.`,
+		Long: `Check a configuration, its expressions and the certificates, keys, passwords
+and users that it names included, and show every mistake with its place. Nothing
+is connected or written.`,
 		Example: `  holdfast check --config holdfast.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := files.load()
+			cfg, err := files.loadWithFiles()
 			var mistakes config.Errors
 			switch {
 			case errors.As(err, &mistakes):
@@ -28,9 +29,6 @@ its place. Nothing is opened, connected or written.`,
 				return &exitError{code: exitConfig}
 			case err != nil:
 				return err
-			}
-			if err := cfg.CheckUsers(); err != nil {
-				return &exitError{exitConfig, err}
 			}
 			if len(cfg.Warnings) > 0 {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%v\n%s\n", cfg.Warnings, plural(len(cfg.Warnings), "warning"))

@@ -47,6 +47,16 @@ func (c *configFlag) load() (*gateway.Config, error) {
 	return gateway.Load(c.files(), parts())
 }
 
+// loadWithFiles is load for a gateway that is to run here.
+func (c *configFlag) loadWithFiles() (*gateway.Config, error) {
+	return gateway.LoadWithFiles(c.files(), parts())
+}
+
+// loadToStart is loadWithFiles for a gateway that starts.
+func (c *configFlag) loadToStart() (*gateway.Config, error) {
+	return gateway.LoadToStart(c.files(), parts())
+}
+
 // gatewayFlags say which running gateway a command talks to.
 type gatewayFlags struct {
 	config configFlag

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net"
-	"net/url"
 	"os"
-	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/spf13/cobra"
 )
 
@@ -91,93 +85,11 @@ func dialable(listen string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// session is a connection to a broker. It does not come back once lost.
-type session struct {
-	mqtt.Client
-	address string
-	lost    chan error // delivers why the connection was lost
-}
-
-// connect opens a session of the given name, with a random client id, that
-// keeps nothing on the broker. Every message that comes goes to receive, which
-// may be nil.
-func (f *mqttFlags) connect(ctx context.Context, name string, receive mqtt.MessageHandler) (*session, error) {
-	address, err := f.broker()
-	if err != nil {
-		return nil, err
-	}
-	encryption, err := f.tls.config(address)
-	if err != nil {
-		return nil, err
-	}
-	s := &session{address: address, lost: make(chan error, 1)}
-	var refused, untrusted error // by the network, by TLS; not by the broker
-	o := mqtt.NewClientOptions().
-		AddBroker("tcp://" + address).
-		SetClientID("holdfast-" + name + "-" + randomHex()).
-		SetProtocolVersion(4).
-		SetCleanSession(true).
-		SetAutoReconnect(false).
-		SetConnectRetry(false).
-		SetConnectTimeout(10 * time.Second).
-		SetUsername(f.user).
-		SetPassword(f.secret()).
-		SetDefaultPublishHandler(receive).
-		SetConnectionLostHandler(func(_ mqtt.Client, err error) { s.lost <- err }).
-		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
-			var d net.Dialer
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			conn, err := d.DialContext(ctx, "tcp", address)
-			refused = err
-			if err != nil || encryption == nil {
-				return conn, err
-			}
-			over := tls.Client(conn, encryption)
-			if err := over.HandshakeContext(ctx); err != nil {
-				conn.Close()
-				untrusted = err
-				return nil, err
-			}
-			return over, nil
-		})
-	s.Client = mqtt.NewClient(o)
-	err = wait(ctx, s.Connect())
-	switch {
-	case err == nil:
-		return s, nil
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case refused != nil:
-		return nil, fmt.Errorf("%w at %s: %w; is the gateway running?", errBroker, address, cause(refused))
-	case untrusted != nil:
-		return nil, fmt.Errorf("connect to %s: %w; give --ca the authority that signed the broker's certificate", address, untrusted)
-	case f.user == "" && encryption == nil:
-		return nil, fmt.Errorf("connect to %s: %w; if it wants TLS, give --tls or --ca, and if a password, -u and -P", address, err)
-	case f.user == "":
-		return nil, fmt.Errorf("connect to %s: %w; if it wants a password, give -u and -P", address, err)
-	}
-	return nil, fmt.Errorf("connect to %s as %s: %w", address, quote(f.user), err)
-}
-
 func (f *mqttFlags) secret() string {
 	if f.password != "" {
 		return f.password
 	}
 	return os.Getenv("HOLDFAST_PASSWORD")
-}
-
-// close says goodbye to the broker and drops the connection.
-func (s *session) close() { s.Disconnect(250) }
-
-// wait returns when the broker has answered the request behind t or ctx ends.
-func wait(ctx context.Context, t mqtt.Token) error {
-	select {
-	case <-t.Done():
-		return t.Error()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // cause drops what net puts before the reason: the address is already told.

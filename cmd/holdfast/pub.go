@@ -2,13 +2,14 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.golang/paho"
 	"github.com/spf13/cobra"
 
 	"holdfast/gateway/event"
@@ -35,7 +36,7 @@ func pubCommand() *cobra.Command {
 		Short: "Publish a message and wait until it is acknowledged",
 		Long: `Publish a message over MQTT and wait until the broker has acknowledged it,
 which for Holdfast means that it is on disk. Without PAYLOAD the message is
-empty.`,
+empty. It speaks MQTT 5, in which a broker says why it refuses a message.`,
 		Example: `  holdfast pub plant/1/temperature '{"value": 21.5}'
   sensors | holdfast pub plant/1/temperature --stdin lines`,
 		Args: cobra.RangeArgs(1, 2),
@@ -88,7 +89,7 @@ func (f *pubFlags) publish(cmd *cobra.Command, args []string) error {
 		return f.publishLines(ctx, s, topic, cmd.InOrStdin(), cmd.ErrOrStderr())
 	}
 	begin := time.Now()
-	if err := f.acknowledged(ctx, s.Publish(topic, f.mqtt.qos, f.retain, payload)); err != nil {
+	if err := f.acknowledged(ctx, f.send(ctx, s, topic, payload)); err != nil {
 		return fmt.Errorf("publish %s: %w", quote(topic), err)
 	}
 	if f.verbose {
@@ -105,13 +106,13 @@ func (f *pubFlags) publishLines(ctx context.Context, s *session, topic string, i
 		failed  = 0
 		first   error
 		begin   = time.Now()
-		pending = make(chan mqtt.Token, pubWindow)
+		pending = make(chan func(context.Context) error, pubWindow)
 		settled = make(chan struct{})
 	)
 	go func() {
 		defer close(settled)
-		for t := range pending {
-			if err := f.acknowledged(ctx, t); err != nil {
+		for acknowledged := range pending {
+			if err := f.acknowledged(ctx, acknowledged); err != nil {
 				failed++
 				if first == nil {
 					first = err
@@ -121,9 +122,9 @@ func (f *pubFlags) publishLines(ctx context.Context, s *session, topic string, i
 	}()
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 64<<10), maxStdin)
-	for ctx.Err() == nil && s.IsConnectionOpen() && lines.Scan() {
+	for ctx.Err() == nil && s.open() && lines.Scan() {
 		sent++
-		pending <- s.Publish(topic, f.mqtt.qos, f.retain, append([]byte(nil), lines.Bytes()...))
+		pending <- f.send(ctx, s, topic, bytes.Clone(lines.Bytes()))
 	}
 	close(pending)
 	<-settled
@@ -138,8 +139,8 @@ func (f *pubFlags) publishLines(ctx context.Context, s *session, topic string, i
 		err = fmt.Errorf("publish %s: %d of %s not acknowledged; the first: %w", quote(topic), failed, plural(sent, "message"), first)
 	case ctx.Err() != nil:
 		err = fmt.Errorf("interrupted after %s", plural(sent, "message"))
-	case !s.IsConnectionOpen():
-		err = errors.New("the broker closed the connection")
+	case !s.open():
+		err = s.why
 	}
 	if err != nil && sent > failed {
 		return &exitError{exitPartial, err}
@@ -147,11 +148,17 @@ func (f *pubFlags) publishLines(ctx context.Context, s *session, topic string, i
 	return err
 }
 
-// acknowledged waits for the acknowledgement of a message.
-func (f *pubFlags) acknowledged(ctx context.Context, t mqtt.Token) error {
+func (f *pubFlags) send(ctx context.Context, s *session, topic string, payload []byte) (acknowledged func(context.Context) error) {
 	limit, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	err := wait(limit, t)
+	return s.publish(limit, &paho.Publish{Topic: topic, QoS: f.mqtt.qos, Retain: f.retain, Payload: payload})
+}
+
+// acknowledged waits for the acknowledgement of a message.
+func (f *pubFlags) acknowledged(ctx context.Context, wait func(context.Context) error) error {
+	limit, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	err := wait(limit)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return fmt.Errorf("not acknowledged within %s", f.timeout)
 	}

@@ -38,7 +38,9 @@ func runCommand() *cobra.Command {
 		Short: "Run the gateway",
 		Long: `Run the gateway until it is stopped by SIGTERM or SIGINT: it then takes no
 more events, finishes what is under way and closes. A second signal ends it at
-once; nothing acknowledged is lost. SIGHUP reads the configuration again.`,
+once; nothing acknowledged is lost. SIGHUP reads the configuration again. Under
+systemd, a unit with Type=notify is told when the gateway is ready, reloads and
+stops, and with WatchdogSec= that it is alive.`,
 		Example: `  holdfast run --config configs/quickstart.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,16 +48,16 @@ once; nothing acknowledged is lost. SIGHUP reads the configuration again.`,
 			if err != nil {
 				return err
 			}
-			r := &runner{files: files, log: log, stderr: cmd.ErrOrStderr(), version: thisBuild().Version}
-			cfg, err := r.load()
+			r := &runner{files: files, log: log, stderr: cmd.ErrOrStderr(), version: thisBuild().Version, service: newService(log)}
+			cfg, err := r.load((*configFlag).loadToStart)
 			if err != nil {
-				return err
+				return r.service.failed(err)
 			}
 			for _, w := range cfg.Warnings {
-				log.Warn("the configuration was hardly meant so", "warning", w.Error())
+				log.Warn("the configuration is hardly as it was meant", "warning", w.Error())
 			}
 			limitMemory(log)
-			return r.run(cmd.Context())
+			return r.service.failed(r.run(cmd.Context()))
 		},
 	}
 	files.register(cmd)
@@ -70,6 +72,7 @@ type runner struct {
 	log     *slog.Logger
 	stderr  io.Writer
 	version string
+	service *service // nil: no manager has started this process
 
 	hangup chan os.Signal // SIGHUP
 
@@ -78,8 +81,8 @@ type runner struct {
 }
 
 // load reads the configuration and remembers it if it is good.
-func (r *runner) load() (*gateway.Config, error) {
-	cfg, err := r.files.load()
+func (r *runner) load(read func(*configFlag) (*gateway.Config, error)) (*gateway.Config, error) {
+	cfg, err := read(&r.files)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +91,10 @@ func (r *runner) load() (*gateway.Config, error) {
 	r.good = cfg
 	return cfg, nil
 }
+
+// reread is load for a gateway that runs. What is wrong is a reason to go on
+// with what it has.
+func (r *runner) reread() (*gateway.Config, error) { return r.load((*configFlag).loadWithFiles) }
 
 // config returns the last good configuration.
 func (r *runner) config() *gateway.Config {
@@ -103,6 +110,7 @@ func (r *runner) run(ctx context.Context) error {
 	r.hangup = make(chan os.Signal, 1)
 	signal.Notify(r.hangup, syscall.SIGHUP)
 	defer signal.Stop(r.hangup)
+	defer context.AfterFunc(ctx, r.service.stop)()
 	pause := firstPause
 	for {
 		begin := time.Now()
@@ -114,9 +122,7 @@ func (r *runner) run(ctx context.Context) error {
 			pause = firstPause
 		}
 		r.log.Error("the store failed; starting the gateway anew", "err", err, "pause", pause.String())
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !r.service.rest(ctx, pause, err) {
 			return nil
 		}
 		pause = min(2*pause, maxPause)
@@ -125,7 +131,7 @@ func (r *runner) run(ctx context.Context) error {
 
 // once runs one gateway to its end.
 func (r *runner) once(ctx context.Context) error {
-	o := gateway.Options{Logger: r.log, Version: r.version, Load: r.load}
+	o := gateway.Options{Logger: r.log, Version: r.version, Load: r.reread, Reloading: r.service.reload}
 	if self, err := os.Executable(); err == nil {
 		o.Probe = func(dir string) error { return probeStore(self, dir) }
 	}
@@ -137,6 +143,7 @@ func (r *runner) once(ctx context.Context) error {
 	var attendant sync.WaitGroup
 	attendant.Go(func() { r.attend(ctx, g, over) })
 	attendant.Go(func() { fitProcessors(g, over) })
+	attendant.Go(func() { r.service.attend(g, over) })
 	err = g.Run(ctx)
 	close(over)
 	attendant.Wait()

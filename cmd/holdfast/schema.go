@@ -42,11 +42,13 @@ complete keys and mark mistakes.`,
 		Short: "Show what a key means, its default and an example",
 		Long: `Show what a key of the configuration means, its default and an example. A key
 is named with those around it, as in mqtt.max_packet; its last words are enough
-where they are not ambiguous. Keys of tests of rules begin with tests, as in
+where they are not ambiguous, and it may hold names of your own, as in
+destinations.cloud.url. Keys of tests of rules begin with tests, as in
 tests.given.advance. Without a key, all keys of the configuration are listed.`,
 		Example: `  holdfast schema show shutdown_timeout
   holdfast schema show streams.max
-  holdfast schema show destinations.http.url`,
+  holdfast schema show destinations.http.url
+  holdfast schema show destinations.cloud.url`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := ownSchema()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,38 @@ func TestTheReferencesShowAndExplainEveryKey(t *testing.T) {
 		if !strings.Contains(m.Msg, "exclude each other") && !strings.Contains(m.Msg, "no such file") && !strings.Contains(m.Msg, "there is no table") {
 			t.Error(m)
 		}
+	}
+}
+
+// Drivers alone have keys that the reference leaves to their samples: holdfast
+// devices drivers shows them.
+func TestEverySettingIsInTheReference(t *testing.T) {
+	bare := parts()
+	bare.Sinks, bare.Drivers = slices.Clone(bare.Sinks), slices.Clone(bare.Drivers)
+	for i := range bare.Sinks {
+		bare.Sinks[i].Sample = ""
+	}
+	for i := range bare.Drivers {
+		bare.Drivers[i].Sample = ""
+	}
+	alone, err := schema.New(bare, reference())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{}
+	for _, k := range alone.Keys() {
+		shown[k.Title()] = shown[k.Title()] || k.Shown
+	}
+	keys := 0
+	for _, k := range schemaOfThis(t).Keys() {
+		ofDriver := slices.ContainsFunc(k.Cases, func(c string) bool { return strings.HasPrefix(c, "driver: ") })
+		if !ofDriver && !shown[k.Title()] {
+			t.Errorf("configs/reference.yaml has no %s", k.Title())
+		}
+		keys++
+	}
+	if keys < 300 {
+		t.Errorf("only %d keys", keys)
 	}
 }
 

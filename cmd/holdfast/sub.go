@@ -2,12 +2,12 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.golang/paho"
 	"github.com/spf13/cobra"
 
 	"holdfast/gateway/event"
@@ -39,20 +39,22 @@ interrupted.`,
 		Example: `  holdfast sub 'plant/+/temperature' 'alerts/#'`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			filters := map[string]byte{}
+			var filters []string
 			for _, filter := range args {
 				if err := event.CheckFilter(filter); err != nil {
 					return usagef("%w", err)
 				}
-				filters[filter] = f.qos
+				if !slices.Contains(filters, filter) {
+					filters = append(filters, filter)
+				}
 			}
 			if err := f.check(); err != nil {
 				return err
 			}
 			ctx := cmd.Context()
-			messages := make(chan mqtt.Message)
+			messages := make(chan *paho.Publish)
 			done := make(chan struct{})
-			s, err := f.connect(ctx, "sub", func(_ mqtt.Client, m mqtt.Message) {
+			s, err := f.connect(ctx, "sub", func(m *paho.Publish) {
 				select {
 				case messages <- m:
 				case <-done:
@@ -63,10 +65,8 @@ interrupted.`,
 			}
 			defer s.close()
 			defer close(done)
-			// Without a handler of its own, so that a message that matches two
-			// filters is not printed twice.
-			token := s.SubscribeMultiple(filters, nil)
-			granted := token.Done()
+			granted := make(chan error, 1)
+			go func() { granted <- s.subscribe(ctx, filters, f.qos) }() // messages come before the answer
 			for n := 0; count == 0 || n < count; {
 				select {
 				case m := <-messages:
@@ -74,16 +74,15 @@ interrupted.`,
 						return err
 					}
 					n++
-				case <-granted:
-					granted = nil
-					if err := subscribed(token); err != nil {
+				case err := <-granted:
+					if err != nil {
 						return err
 					}
 					if verbose {
 						fmt.Fprintf(cmd.ErrOrStderr(), "subscribed at %s\n", s.address)
 					}
-				case err := <-s.lost:
-					return fmt.Errorf("the connection to %s was lost: %w", s.address, err)
+				case <-s.lost:
+					return s.why
 				case <-ctx.Done():
 					return nil
 				}
@@ -98,32 +97,16 @@ interrupted.`,
 	return cmd
 }
 
-// subscribed returns what the broker refused of a subscription.
-func subscribed(t mqtt.Token) error {
-	if err := t.Error(); err != nil {
-		return fmt.Errorf("subscribe: %w", err)
-	}
-	var errs []error
-	if s, ok := t.(*mqtt.SubscribeToken); ok {
-		for filter, code := range s.Result() {
-			if code == 0x80 { // MQTT 3.1.1, section 3.9.3
-				errs = append(errs, fmt.Errorf("subscribe: the broker refused %s", quote(filter)))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func printMessage(w io.Writer, output outputFlag, m mqtt.Message) error {
+func printMessage(w io.Writer, output outputFlag, m *paho.Publish) error {
 	if output == outputText {
-		_, err := fmt.Fprintf(w, "%s %s\n", m.Topic(), readable(m.Payload()))
+		_, err := fmt.Fprintf(w, "%s %s\n", m.Topic, readable(m.Payload))
 		return err
 	}
-	line := message{Topic: m.Topic(), Time: time.Now(), QoS: m.Qos(), Retain: m.Retained()}
-	if json.Valid(m.Payload()) {
-		line.Data = m.Payload()
+	line := message{Topic: m.Topic, Time: time.Now(), QoS: m.QoS, Retain: m.Retain}
+	if json.Valid(m.Payload) {
+		line.Data = m.Payload
 	} else {
-		line.DataBase64 = m.Payload()
+		line.DataBase64 = m.Payload
 	}
 	return writeLine(w, line)
 }

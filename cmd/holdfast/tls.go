@@ -2,12 +2,12 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/gateway/pemfile"
 )
 
 // tlsFlags say how `pub` and `sub` trust a broker, and how it knows them.
@@ -46,17 +46,12 @@ func (f *tlsFlags) config(address string) (*tls.Config, error) {
 	}
 	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	if f.ca != "" {
-		text, err := os.ReadFile(f.ca)
-		if err != nil {
+		if c.RootCAs, err = pemfile.Authorities(f.ca); err != nil {
 			return nil, fmt.Errorf("--ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("--ca: %s has no certificate in PEM form", f.ca)
 		}
 	}
 	if f.cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		pair, err := pemfile.Pair(f.cert, f.key)
 		if err != nil {
 			return nil, fmt.Errorf("--cert %s --key %s: %w", f.cert, f.key, err)
 		}

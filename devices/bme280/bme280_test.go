@@ -30,17 +30,11 @@ type bench struct {
 func start(t *testing.T, chip sim.Device, settings string) *bench {
 	t.Helper()
 	boards := new(sim.Boards)
-	b := &bench{Log: new(devicetest.Log), bus: boards.Bus("board")}
+	b := &bench{bus: boards.Bus("board")}
 	b.chip, _ = chip.(*sim.BME280)
 	b.bus.Plug(0x76, chip)
-	var err error
 	yaml := "attic: {driver: bme280, bus: sim:board, interval: 1s" + settings + "}"
-	b.set, err = devicetest.Load(yaml, []devices.Driver{bme280.Driver}, bus.Buses{Simulated: boards.Open})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = b.set.Run(t.Context(), b.Emit) }()
-	t.Cleanup(b.set.Close)
+	b.Log, b.set = devicetest.Start(t, yaml, []devices.Driver{bme280.Driver}, bus.Buses{Simulated: boards.Open})
 	return b
 }
 

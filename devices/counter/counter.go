@@ -55,7 +55,7 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	}
 	c := &source{
 		lines: w.Lines(), line: line, config: set.Config(gpio.Rising), interval: set.Interval.Std(),
-		perPulse: set.PerPulse, unit: set.Unit, memory: w.Memory(), key: "counter-" + s.Name(),
+		perPulse: set.PerPulse, unit: set.Unit, total: devices.Keep[uint64](w.Memory(), "counter-"+s.Name()),
 	}
 	if set.Duty {
 		c.config.Edges = gpio.Both
@@ -70,8 +70,7 @@ type source struct {
 	interval time.Duration
 	perPulse float64
 	unit     string
-	memory   *devices.Memory
-	key      string
+	total    *devices.Kept[uint64]
 }
 
 func (c *source) Quantities() []devices.Quantity {
@@ -83,31 +82,15 @@ func (c *source) Quantities() []devices.Quantity {
 }
 
 // Run counts until ctx ends or the chip of the line has gone.
-func (c *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
-	var total uint64
-	if err := c.memory.Load(c.key, &total); err != nil {
+func (c *source) Run(ctx context.Context, feed *devices.Feed) error {
+	if err := c.total.Load(); err != nil {
 		return err
 	}
+	defer c.total.Save(feed)
 	var m meter
-	saved := total
-	save := func() error {
-		if total == saved {
-			return nil
-		}
-		if err := c.memory.Save(c.key, total); err != nil {
-			return err
-		}
-		saved = total
-		return nil
-	}
-	defer func() {
-		if saving := save(); err == nil {
-			err = saving
-		}
-	}()
 	put := func(at time.Time) error {
 		readings := []devices.Reading{
-			{Name: "total", Unit: c.unit, Value: devices.Round(float64(total)*c.perPulse, 9)},
+			{Name: "total", Unit: c.unit, Value: devices.Round(float64(c.total.Value)*c.perPulse, 9)},
 			{Name: "frequency", Unit: "Hz", Value: devices.Round(m.frequency(), 6)},
 		}
 		if c.config.Edges == gpio.Both {
@@ -125,7 +108,7 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
 		func(at time.Time, edges []gpio.Edge, lost uint64, _ gpio.Inputs) error {
 			for _, e := range edges {
 				if e.Rising {
-					total++
+					c.total.Value++
 				}
 				m.edge(e)
 			}
@@ -134,7 +117,7 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
 				if c.config.Edges == gpio.Both {
 					lost = (lost + 1) / 2 // every second one was a pulse
 				}
-				total += lost
+				c.total.Value += lost
 			}
 			if at.Before(due) && ctx.Err() == nil {
 				return nil
@@ -144,7 +127,8 @@ func (c *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
 				return err
 			}
 			m.restart()
-			return save()
+			c.total.Save(feed)
+			return nil
 		})
 }
 

@@ -2,6 +2,8 @@ package counter_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,8 +31,7 @@ func start(t *testing.T, memory *devices.Memory, settings string) *bench {
 	}
 	set.Remember(memory)
 	b := &bench{new(devicetest.Log), set, lines.Wire("sim:c", "4")}
-	go func() { _ = set.Run(t.Context(), b.Emit) }()
-	t.Cleanup(set.Close)
+	devicetest.Run(t, set, b.Emit)
 	time.Sleep(time.Millisecond)
 	return b
 }
@@ -115,6 +116,35 @@ func TestTheTotalSurvivesARestart(t *testing.T) {
 			if got := b.last("total"); got != fmt.Sprint(7*i+7) {
 				t.Errorf("end %d: total %s", i, got)
 			}
+		}
+	})
+}
+
+func TestATotalThatCannotBeSavedGoesOnAndIsSavedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		memory, inTheWay := devices.MemoryIn(dir), filepath.Join(dir, "counter-m.json.new")
+		if err := os.Mkdir(inTheWay, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		b := start(t, memory, "")
+		b.wire.Pulse(7, time.Millisecond)
+		time.Sleep(2 * time.Second)
+		if s := b.Status()[0]; s.State != devices.Online || s.Failures > 0 || !strings.Contains(s.Err, "save counter-m") {
+			t.Errorf("%+v", s)
+		}
+		b.wire.Unplug(true) // the count goes on when it is back
+		time.Sleep(3 * time.Second)
+		b.wire.Unplug(false)
+		time.Sleep(31 * time.Second)
+		b.wire.Pulse(3, time.Millisecond)
+		if err := os.Remove(inTheWay); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		b = start(t, memory, "")
+		if got := b.last("total"); got != "10" {
+			t.Errorf("total %s after 10 pulses", got)
 		}
 	})
 }

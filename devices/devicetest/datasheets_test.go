@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/devices/devicetest"
+	"holdfast/devices/drivers"
 	"holdfast/devices/sim"
 )
 
@@ -94,13 +95,7 @@ func TestTheNumbersOfTheDataSheetsAreReadAsTheySay(t *testing.T) {
 				if settings != "" {
 					settings = ", " + settings
 				}
-				set, err := devicetest.Load(fmt.Sprintf("x: {driver: %s, bus: %q, address: %#x%s}", v.driver, bus, v.address, settings), allDrivers, buses)
-				if err != nil {
-					t.Fatal(err)
-				}
-				log := new(devicetest.Log)
-				go func() { _ = set.Run(t.Context(), log.Emit) }()
-				defer set.Close()
+				_, set := devicetest.Start(t, fmt.Sprintf("x: {driver: %s, bus: %q, address: %#x%s}", v.driver, bus, v.address, settings), drivers.All, buses)
 				time.Sleep(5 * time.Second)
 				latest, _ := set.Latest("x")
 				if len(latest) != len(v.want) {

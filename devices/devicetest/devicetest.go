@@ -1,5 +1,6 @@
-// Package devicetest helps to test drivers: a log that remembers what devices
-// emitted and refuses on order, and a loader of settings.
+// Package devicetest helps to test drivers: it runs devices with a log that
+// remembers what they emitted and refuses on order, and has the suites for sensors
+// and for lines.
 package devicetest
 
 import (
@@ -102,6 +103,29 @@ func (l *Log) Wait(ctx context.Context, filter string, n int) []event.Event {
 			return found
 		}
 	}
+}
+
+// Start runs devices as [Load] reads them, until the end of the test, and returns
+// the log that takes their events.
+func Start(t testing.TB, yaml string, drivers []devices.Driver, buses devices.Buses) (*Log, *devices.Set) {
+	t.Helper()
+	set, err := Load(yaml, drivers, buses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(Log)
+	Run(t, set, log.Emit)
+	return log, set
+}
+
+// Run works devices until the end of the test, or until they are closed before.
+func Run(t testing.TB, set *devices.Set, emit event.Emit) {
+	go func() {
+		if err := set.Run(t.Context(), emit); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(set.Close)
 }
 
 // Load reads devices from YAML, a mapping of names to settings.

@@ -36,14 +36,8 @@ func start(t *testing.T, bits int, c *degree) (*devicetest.Log, *sim.DS18B20, *d
 	wire := sim.NewOneWire()
 	chip := sim.NewDS18B20(bits, func(time.Time) sim.Climate { return sim.Climate{Temperature: math.Float64frombits(c.Load())} })
 	wire.Plug(id, chip)
-	set, err := devicetest.Load("t: {driver: ds18b20, bus: sim:w, id: "+id+", interval: 1s}", []devices.Driver{ds18b20.Driver},
+	log, set := devicetest.Start(t, "t: {driver: ds18b20, bus: sim:w, id: "+id+", interval: 1s}", []devices.Driver{ds18b20.Driver},
 		bus.Buses{SimulatedOneWire: func(string) devices.OneWire { return wire }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
 	return log, chip, set
 }
 
@@ -126,13 +120,7 @@ func TestTheKernelsFileIsRead(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "w1_slave"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	set, err := devicetest.Load("t: {driver: ds18b20, id: "+id+", interval: 1s}", []devices.Driver{ds18b20.Driver}, bus.Buses{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	defer set.Close()
+	log, _ := devicetest.Start(t, "t: {driver: ds18b20, id: "+id+", interval: 1s}", []devices.Driver{ds18b20.Driver}, bus.Buses{Root: root})
 	if got := log.Wait(t.Context(), "devices/t/temperature", 1); !strings.Contains(string(got[0].Payload), "25.0625") {
 		t.Errorf("%s", got[0].Payload)
 	}

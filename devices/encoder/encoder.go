@@ -57,7 +57,7 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	}
 	return &source{
 		w.Lines(), []gpio.Ref{a, b}, set.Config(gpio.Both), set.Interval.Std(), set.PerStep, set.Unit,
-		w.Memory(), "encoder-" + s.Name(),
+		devices.Keep[int64](w.Memory(), "encoder-"+s.Name()),
 	}, nil
 }
 
@@ -68,8 +68,7 @@ type source struct {
 	interval time.Duration
 	perStep  float64
 	unit     string
-	memory   *devices.Memory
-	key      string
+	position *devices.Kept[int64]
 }
 
 func (e *source) Quantities() []devices.Quantity {
@@ -84,96 +83,75 @@ func (e *source) speedUnit() string {
 }
 
 // Run follows the encoder until ctx ends or the chip of the lines has gone.
-func (e *source) Run(ctx context.Context, feed *devices.Feed) (err error) {
-	var at tracks
-	if err := e.memory.Load(e.key, &at.position); err != nil {
+func (e *source) Run(ctx context.Context, feed *devices.Feed) error {
+	if err := e.position.Load(); err != nil {
 		return err
 	}
-	saved, told, when := at.position, at.position, time.Time{}
-	save := func() error {
-		if at.position == saved {
-			return nil
-		}
-		saved = at.position
-		return e.memory.Save(e.key, at.position)
-	}
-	defer func() {
-		if saving := save(); err == nil {
-			err = saving
-		}
-	}()
+	defer e.position.Save(feed)
+	var at tracks
+	told, when := e.position.Value, time.Time{}
+	resting := false // and told so
 	put := func(now time.Time) error {
 		speed := 0.0
 		if !when.IsZero() && now.After(when) {
-			speed = float64(at.position-told) * e.perStep / now.Sub(when).Seconds()
+			speed = float64(e.position.Value-told) * e.perStep / now.Sub(when).Seconds()
 		}
-		told, when = at.position, now
+		told, when = e.position.Value, now
 		return feed.Put(now,
-			devices.Reading{Name: "position", Unit: e.unit, Value: devices.Round(float64(at.position)*e.perStep, 9)},
+			devices.Reading{Name: "position", Unit: e.unit, Value: devices.Round(float64(e.position.Value)*e.perStep, 9)},
 			devices.Reading{Name: "speed", Unit: e.speedUnit(), Value: devices.Round(speed, 6)})
 	}
 	return devices.Watch(ctx, feed, e.lines, e.refs, e.config, e.interval,
 		func(now time.Time, levels []bool) error {
-			at.a, at.b = levels[0], levels[1]
+			copy(at[:], levels)
 			return put(now)
 		},
 		func(now time.Time, edges []gpio.Edge, lost uint64, in gpio.Inputs) error {
 			for _, edge := range edges {
-				if !at.change(edge.Line, edge.Rising) {
+				step := at.change(edge.Line, edge.Rising)
+				if step == 0 {
 					feed.Lost(1)
 				}
+				e.position.Value += step
 			}
 			if lost > 0 {
 				levels, err := in.Levels()
 				if err != nil {
 					return err
 				}
-				at.a, at.b = levels[0], levels[1]
+				copy(at[:], levels)
 			}
 			if now.Sub(when) < e.interval && ctx.Err() == nil {
 				return nil
 			}
-			if at.position == told && len(edges) == 0 && at.resting {
+			if e.position.Value == told && len(edges) == 0 && resting {
 				return nil
 			}
-			at.resting = at.position == told
+			resting = e.position.Value == told
 			if err := put(now); err != nil {
 				return err
 			}
-			if at.resting || ctx.Err() != nil {
-				return save()
+			if resting || ctx.Err() != nil {
+				e.position.Save(feed)
 			}
 			return nil
 		})
 }
 
-// tracks are the levels of both tracks, and the steps counted so far.
-type tracks struct {
-	a, b     bool
-	position int64
-	resting  bool // told that it stands still
-}
+// tracks are the levels of A and B.
+type tracks [2]bool
 
-// change takes an edge of a track: 0 for A, 1 for B. It reports false for one
-// that cannot be, since the track had that level already.
-func (t *tracks) change(track int, level bool) bool {
-	if track == 0 {
-		if t.a == level {
-			return false
-		}
-		t.a = level
-	} else {
-		if t.b == level {
-			return false
-		}
-		t.b = level
+// change takes an edge of a track, and returns the step: 1 forward, -1 back, and 0
+// for an edge that cannot be, since the track had that level already.
+func (t *tracks) change(track int, level bool) int64 {
+	if t[track] == level {
+		return 0
 	}
+	t[track] = level
 	// After a change of A going forward A differs from B, after one of B it
 	// does not.
-	if (t.a != t.b) == (track == 0) {
-		t.position++
-	} else {
-		t.position--
+	if (t[0] != t[1]) == (track == 0) {
+		return 1
 	}
-	return true
+	return -1
 }

@@ -40,7 +40,7 @@ func TestThePositionFollowsBothWaysAndSurvivesARestart(t *testing.T) {
 			}
 			set.Remember(memory)
 			log := new(devicetest.Log)
-			go func() { _ = set.Run(t.Context(), log.Emit) }()
+			devicetest.Run(t, set, log.Emit)
 			time.Sleep(time.Millisecond)
 			turn(lines, &phase, 100)
 			turn(lines, &phase, -22)

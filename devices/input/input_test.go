@@ -19,13 +19,7 @@ import (
 func start(t *testing.T, settings string) (*devicetest.Log, *sim.Wire, *devices.Set) {
 	t.Helper()
 	lines := new(sim.Lines)
-	set, err := devicetest.Load("door: {driver: input, chip: sim:c, line: DOOR"+settings+"}", []devices.Driver{input.Driver}, bus.Buses{SimulatedLines: lines})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
+	log, set := devicetest.Start(t, "door: {driver: input, chip: sim:c, line: DOOR"+settings+"}", []devices.Driver{input.Driver}, bus.Buses{SimulatedLines: lines})
 	time.Sleep(10 * time.Millisecond)
 	return log, lines.Wire("sim:c", "DOOR"), set
 }
@@ -68,13 +62,10 @@ func TestNoEdgeReplacesAnotherWhileTheLogLags(t *testing.T) {
 			t.Fatal(err)
 		}
 		log := new(devicetest.Log)
-		go func() {
-			_ = set.Run(t.Context(), func(events []event.Event, done func(error)) error {
-				time.Sleep(time.Second)
-				return log.Emit(events, done)
-			})
-		}()
-		defer set.Close()
+		devicetest.Run(t, set, func(events []event.Event, done func(error)) error {
+			time.Sleep(time.Second)
+			return log.Emit(events, done)
+		})
 		time.Sleep(10 * time.Millisecond)
 		began := time.Now()
 		lines.Wire("sim:c", "4").Pulse(50, time.Millisecond)

@@ -1,6 +1,7 @@
 package mcp23017_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,14 +33,8 @@ func start(t *testing.T) (*devicetest.Log, *sim.Bus, *sim.MCP23017, *devices.Set
 	t.Helper()
 	board, chip := sim.NewBus("b"), sim.NewMCP23017()
 	board.Plug(0x20, chip)
-	set, err := devicetest.Load(settings, []devices.Driver{mcp23017.Driver},
+	log, set := devicetest.Start(t, settings, []devices.Driver{mcp23017.Driver},
 		bus.Buses{Simulated: func(string) (i2c.BusCloser, error) { return board, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
 	time.Sleep(10 * time.Millisecond)
 	return log, board, chip, set
 }
@@ -111,6 +106,28 @@ func TestALossOfSupplyIsNoticedAndTheOutputsComeBackSafe(t *testing.T) {
 		}
 		if got := log.Lines("devices/x/valve"); !strings.HasSuffix(got[len(got)-1], `{"value":0}`) {
 			t.Errorf("%v", got)
+		}
+	})
+}
+
+// Each transfer takes 10 ms: the second command comes while the first is written.
+func TestACommandThatIsReplacedWhileItIsCarriedOutIsReportedAsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, board, chip, set := start(t)
+		board.Slow(10 * time.Millisecond)
+		time.Sleep(1050 * time.Millisecond) // between two readings
+		for _, value := range []string{"on", "off"} {
+			set.Execute([]devices.Command{{Topic: "devices/x/valve/set", Payload: []byte(value)}})
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		var valve []string // as its bit was driven
+		for _, all := range chip.Driven() {
+			valve = append(valve, fmt.Sprint(all>>15))
+		}
+		acks := log.Lines("devices/x/valve/ack")
+		if len(acks) != 2 || !strings.Contains(acks[0], `"done"`) || !strings.Contains(acks[1], `"done"`) {
+			t.Errorf("the valve was driven to %v, and reported are %v", valve, acks)
 		}
 	})
 }

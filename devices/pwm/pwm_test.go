@@ -20,12 +20,8 @@ func TestAShareIsDrivenAndTheFailSafeOneHoldsAtBothEnds(t *testing.T) {
 	}{{"", 0, 0}, {", fail_safe: 0.2", 0.2, 0.2}} {
 		synctest.Test(t, func(t *testing.T) {
 			lines := new(sim.Lines)
-			set, err := devicetest.Load("fan: {driver: pwm, chip: sim:c"+c.settings+"}", []devices.Driver{pwm.Driver}, bus.Buses{SimulatedLines: lines})
-			if err != nil {
-				t.Fatal(err)
-			}
-			log, port := new(devicetest.Log), lines.PWMOf("sim:c", 0)
-			go func() { _ = set.Run(t.Context(), log.Emit) }()
+			log, set := devicetest.Start(t, "fan: {driver: pwm, chip: sim:c"+c.settings+"}", []devices.Driver{pwm.Driver}, bus.Buses{SimulatedLines: lines})
+			port := lines.PWMOf("sim:c", 0)
 			time.Sleep(time.Millisecond)
 			if port.Duty() != c.start {
 				t.Errorf("at the start %v", port.Duty())

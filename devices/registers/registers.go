@@ -128,38 +128,11 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 		return nil, err
 	}
 	var errs config.Errors
-	var inits [][]byte
-	for i, line := range set.Init {
-		b, err := octets(line)
-		if err == nil && len(b) == 0 {
-			err = errors.New("there is no byte to write")
-		}
-		if err != nil {
-			errs.Add(s.Errorf(fmt.Sprintf("init.%d", i), "%v", err))
-		}
-		inits = append(inits, b)
-	}
-	var all []register
-	var quantities []devices.Quantity
-	for _, r := range set.Registers {
-		reg := register{registerSettings: registerSettings{Bytes: 1, Order: "big", Scale: 1}, name: r.Name()}
-		if err := r.Decode(&reg.registerSettings); err != nil {
-			errs.Add(err)
-			continue
-		}
-		var err error
-		if reg.at, err = octets(reg.At); err != nil {
-			errs.Add(r.Errorf("at", "%v", err))
-		} else if len(reg.at) > 0 {
-			reg.at[0] |= byte(set.ReadBits)
-		}
-		errs.Add(reg.check(r))
-		all = append(all, reg)
-		if reg.Expect == nil {
-			q := devices.Quantity{Name: reg.name, Unit: reg.Unit, Low: reg.Low, High: reg.High}
-			quantities = append(quantities, q)
-		}
-	}
+	inits, err := readInits(s, set.Init)
+	errs.Add(err)
+	all, err := readRegisters(set.Registers, byte(set.ReadBits))
+	errs.Add(err)
+	quantities := quantitiesOf(all)
 	if len(quantities) == 0 && len(errs) == 0 {
 		errs.Add(s.Errorf("registers", "there is no register to read"))
 	}
@@ -195,6 +168,54 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 		return nil, err
 	}
 	return devices.Poll(set.Polling, opener, quantities...), nil
+}
+
+// readInits returns the writes of the setting init.
+func readInits(s *config.Section, lines [][]number) (inits [][]byte, err error) {
+	var errs config.Errors
+	for i, line := range lines {
+		b, err := octets(line)
+		if err == nil && len(b) == 0 {
+			err = errors.New("there is no byte to write")
+		}
+		if err != nil {
+			errs.Add(s.Errorf(fmt.Sprintf("init.%d", i), "%v", err))
+		}
+		inits = append(inits, b)
+	}
+	return inits, errs.Err()
+}
+
+// readRegisters returns those of the setting registers; the bits are added to where
+// each is.
+func readRegisters(sections config.Named, readBits byte) (all []register, err error) {
+	var errs config.Errors
+	for _, s := range sections {
+		r := register{registerSettings: registerSettings{Bytes: 1, Order: "big", Scale: 1}, name: s.Name()}
+		if err := s.Decode(&r.registerSettings); err != nil {
+			errs.Add(err)
+			continue
+		}
+		if r.at, err = octets(r.At); err != nil {
+			errs.Add(s.Errorf("at", "%v", err))
+		} else if len(r.at) > 0 {
+			r.at[0] |= readBits
+		}
+		errs.Add(r.check(s))
+		all = append(all, r)
+	}
+	return all, errs.Err()
+}
+
+// quantitiesOf returns what the registers measure, which those that are compared
+// with a number do not.
+func quantitiesOf(all []register) (quantities []devices.Quantity) {
+	for _, r := range all {
+		if r.Expect == nil {
+			quantities = append(quantities, devices.Quantity{Name: r.name, Unit: r.Unit, Low: r.Low, High: r.High})
+		}
+	}
+	return quantities
 }
 
 // transfer writes w to a device, then reads r from it.

@@ -58,14 +58,8 @@ func start(t *testing.T, c *chip, settings string) (*devicetest.Log, *devices.Se
 	t.Helper()
 	board := sim.NewBus("b")
 	board.Plug(0x30, c)
-	set, err := devicetest.Load("x: {driver: registers, bus: sim:b, address: 0x30, interval: 1s, "+settings+"}", []devices.Driver{registers.Driver},
+	log, set := devicetest.Start(t, "x: {driver: registers, bus: sim:b, address: 0x30, interval: 1s, "+settings+"}", []devices.Driver{registers.Driver},
 		bus.Buses{Simulated: func(string) (i2c.BusCloser, error) { return board, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
 	time.Sleep(500 * time.Millisecond)
 	return log, set
 }

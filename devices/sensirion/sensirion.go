@@ -5,17 +5,21 @@
 package sensirion
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"periph.io/x/conn/v3/i2c"
+
+	"holdfast/devices"
 )
 
-// ErrChecksum means that an answer has been damaged on its way.
-var ErrChecksum = errors.New("the checksum is wrong; is the cable too long, or a pull-up missing?")
+// errChecksum means that an answer has been damaged on its way.
+var errChecksum = errors.New("the checksum is wrong; is the cable too long, or a pull-up missing?")
 
-// CRC returns the checksum of bytes.
-func CRC(p []byte) byte {
+// checksum returns the checksum of bytes.
+func checksum(p []byte) byte {
 	crc := byte(0xff)
 	for _, b := range p {
 		crc ^= b
@@ -30,8 +34,17 @@ func CRC(p []byte) byte {
 	return crc
 }
 
-// Command sends a command.
-func Command(d *i2c.Dev, bytes ...byte) error { return d.Tx(bytes, nil) }
+// Ask sends a command and, after a time during which the bus is free, reads so many
+// words.
+func Ask(ctx context.Context, d *i2c.Dev, n int, after time.Duration, command ...byte) ([]uint16, error) {
+	if err := d.Tx(command, nil); err != nil {
+		return nil, err
+	}
+	if err := devices.Wait(ctx, after); err != nil {
+		return nil, err
+	}
+	return Words(d, n)
+}
 
 // Words reads so many words, after it has sent a command if there is one.
 func Words(d *i2c.Dev, n int, command ...byte) ([]uint16, error) {
@@ -42,8 +55,8 @@ func Words(d *i2c.Dev, n int, command ...byte) ([]uint16, error) {
 	words := make([]uint16, n)
 	for i := range words {
 		w := buf[3*i : 3*i+3]
-		if CRC(w[:2]) != w[2] {
-			return nil, ErrChecksum
+		if checksum(w[:2]) != w[2] {
+			return nil, errChecksum
 		}
 		words[i] = binary.BigEndian.Uint16(w)
 	}
@@ -53,3 +66,17 @@ func Words(d *i2c.Dev, n int, command ...byte) ([]uint16, error) {
 // Celsius converts a word to °C (SHT3x-DIS section 4.13; the SHT4x and the SCD4x
 // use the same formula).
 func Celsius(word uint16) float64 { return -45 + 175*float64(word)/65535 }
+
+// Climate are the quantities of the SHT3x and the SHT4x.
+var Climate = []devices.Quantity{
+	{Name: "temperature", Unit: "Cel", Low: -40, High: 125},
+	{Name: "humidity", Unit: "%RH", Low: 0, High: 100},
+}
+
+// Readings are those of the quantities of [Climate].
+func Readings(celsius, humidity float64) []devices.Reading {
+	return []devices.Reading{
+		{Name: "temperature", Unit: "Cel", Value: devices.Round(celsius, 2)},
+		{Name: "humidity", Unit: "%RH", Value: devices.Round(humidity, 2)},
+	}
+}

@@ -35,11 +35,6 @@ interval: 10s
 	New:       newSource,
 }
 
-var quantities = []devices.Quantity{
-	{Name: "temperature", Unit: "Cel", Low: -40, High: 125},
-	{Name: "humidity", Unit: "%RH", Low: 0, High: 100},
-}
-
 // measureTime is the longest that a measurement takes.
 const measureTime = 16 * time.Millisecond
 
@@ -58,7 +53,7 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return devices.Poll(set.Polling, port.Opener(open), quantities...), nil
+	return devices.Poll(set.Polling, port.Opener(open), sensirion.Climate...), nil
 }
 
 func open(d *i2c.Dev) (devices.Sensor, error) {
@@ -72,19 +67,9 @@ type sensor struct{ at *i2c.Dev }
 
 // Read measures once.
 func (s sensor) Read(ctx context.Context) ([]devices.Reading, error) {
-	err := sensirion.Command(s.at, 0x24, 0x00)
-	if err == nil {
-		err = devices.Wait(ctx, measureTime)
-	}
-	var words []uint16
-	if err == nil {
-		words, err = sensirion.Words(s.at, 2)
-	}
+	words, err := sensirion.Ask(ctx, s.at, 2, measureTime, 0x24, 0x00)
 	if err != nil {
 		return nil, fmt.Errorf("measure with the SHT3x: %w", err)
 	}
-	return []devices.Reading{
-		{Name: "temperature", Unit: "Cel", Value: devices.Round(sensirion.Celsius(words[0]), 2)},
-		{Name: "humidity", Unit: "%RH", Value: devices.Round(100*float64(words[1])/65535, 2)},
-	}, nil
+	return sensirion.Readings(sensirion.Celsius(words[0]), 100*float64(words[1])/65535), nil
 }

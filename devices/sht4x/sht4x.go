@@ -35,11 +35,6 @@ interval: 10s
 	New:       newSource,
 }
 
-var quantities = []devices.Quantity{
-	{Name: "temperature", Unit: "Cel", Low: -40, High: 125},
-	{Name: "humidity", Unit: "%RH", Low: 0, High: 100},
-}
-
 const measureTime = 9 * time.Millisecond
 
 func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
@@ -57,16 +52,11 @@ func newSource(s *config.Section, w *devices.Wiring) (devices.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return devices.Poll(set.Polling, port.Opener(open), quantities...), nil
+	return devices.Poll(set.Polling, port.Opener(open), sensirion.Climate...), nil
 }
 
 func open(d *i2c.Dev) (devices.Sensor, error) {
-	err := sensirion.Command(d, 0x89) // the serial number
-	if err == nil {
-		time.Sleep(time.Millisecond)
-		_, err = sensirion.Words(d, 2)
-	}
-	if err != nil {
+	if _, err := sensirion.Ask(context.Background(), d, 2, time.Millisecond, 0x89); err != nil { // the serial number
 		return nil, fmt.Errorf("find an SHT4x: %w", err)
 	}
 	return sensor{d}, nil
@@ -76,20 +66,10 @@ type sensor struct{ at *i2c.Dev }
 
 // Read measures once.
 func (s sensor) Read(ctx context.Context) ([]devices.Reading, error) {
-	err := sensirion.Command(s.at, 0xfd)
-	if err == nil {
-		err = devices.Wait(ctx, measureTime)
-	}
-	var words []uint16
-	if err == nil {
-		words, err = sensirion.Words(s.at, 2)
-	}
+	words, err := sensirion.Ask(ctx, s.at, 2, measureTime, 0xfd)
 	if err != nil {
 		return nil, fmt.Errorf("measure with the SHT4x: %w", err)
 	}
 	humidity := min(100, max(0, -6+125*float64(words[1])/65535))
-	return []devices.Reading{
-		{Name: "temperature", Unit: "Cel", Value: devices.Round(sensirion.Celsius(words[0]), 2)},
-		{Name: "humidity", Unit: "%RH", Value: devices.Round(humidity, 2)},
-	}, nil
+	return sensirion.Readings(sensirion.Celsius(words[0]), humidity), nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"holdfast/devices"
@@ -33,19 +34,23 @@ type Switch struct {
 	name   string // for the interlock, and what is remembered
 	lock   *devices.Interlock
 	memory *devices.Memory
-	orders chan request
+	orders chan *request
 }
 
+// request is an order on its way to Run. Who takes it first decides what becomes of
+// it: Run, which carries it out and says so, or who gave it, by giving it up.
 type request struct {
-	ctx   context.Context
 	order devices.Order
+	taken atomic.Bool
 	done  chan error
 }
+
+func (r *request) take() bool { return r.taken.CompareAndSwap(false, true) }
 
 // New returns the switch of the output with the name, such as pump or
 // expander/valve. s is where the settings stand.
 func New(s *config.Section, w *devices.Wiring, name string, set Settings) (*Switch, error) {
-	sw := &Switch{set: set, name: name, memory: w.Memory(), orders: make(chan request)}
+	sw := &Switch{set: set, name: name, memory: w.Memory(), orders: make(chan *request)}
 	if set.Interlock != "" {
 		if set.FailSafe == "on" || set.Initial == "on" {
 			return nil, s.Errorf("interlock", "an output of an interlock must be off when in doubt")
@@ -79,7 +84,7 @@ func (s *Switch) Parse(o *devices.Order) error {
 // Do has an order carried out by Run. It waits for Run, until the deadline of
 // the order, and then for the shortest times.
 func (s *Switch) Do(ctx context.Context, o devices.Order) error {
-	r := request{ctx, o, make(chan error, 1)}
+	r := &request{order: o, done: make(chan error, 1)}
 	late := time.NewTimer(time.Until(o.Deadline))
 	defer late.Stop()
 	select {
@@ -93,8 +98,11 @@ func (s *Switch) Do(ctx context.Context, o devices.Order) error {
 	case err := <-r.done:
 		return err
 	case <-ctx.Done():
+	}
+	if r.take() {
 		return ctx.Err()
 	}
+	return <-r.done
 }
 
 var errOffline = errors.New("the device is offline")
@@ -173,7 +181,7 @@ type machine struct {
 	level bool
 	since time.Time // of the level; zero at the start, when nothing is known
 	heard time.Time // when the last order came; zero once the fail-safe level was taken for it
-	wish  *request  // that waits for the shortest times
+	wish  *request  // that waits for the shortest times, or was given up
 	safe  bool      // the fail-safe level waits for them
 
 	until time.Time // of the pulse or phase of blinking under way; zero for none
@@ -209,7 +217,7 @@ func (m *machine) free() time.Time {
 	return m.since.Add(m.set.MinOff.Std())
 }
 
-func (m *machine) accept(r request, now time.Time) { m.wish, m.safe, m.heard = &r, false, now }
+func (m *machine) accept(r *request, now time.Time) { m.wish, m.safe, m.heard = r, false, now }
 
 // step does what is due.
 func (m *machine) step(now time.Time) error {
@@ -227,18 +235,14 @@ func (m *machine) step(now time.Time) error {
 			return err
 		}
 	}
-	if m.wish == nil {
-		return nil
-	}
-	r := *m.wish
-	switch {
-	case r.ctx.Err() != nil:
-		m.wish = nil
-		return nil
-	case !m.may(r.order.Value == 1, now):
+	r := m.wish
+	if r == nil || !m.may(r.order.Value == 1, now) {
 		return nil
 	}
 	m.wish = nil
+	if !r.take() {
+		return nil
+	}
 	return m.obey(r, now)
 }
 
@@ -248,7 +252,7 @@ func (m *machine) may(level bool, now time.Time) bool {
 }
 
 // obey carries out an order whose time has come.
-func (m *machine) obey(r request, now time.Time) error {
+func (m *machine) obey(r *request, now time.Time) error {
 	o := r.order
 	want := o.Value == 1
 	if (want || o.Blink > 0 || o.For > 0) && m.lock != nil {
@@ -313,7 +317,7 @@ func (m *machine) put(level bool, now time.Time) error {
 
 // end refuses the order that waits.
 func (m *machine) end() {
-	if m.wish != nil {
+	if m.wish != nil && m.wish.take() {
 		m.wish.done <- errOffline
 	}
 	m.release()

@@ -34,8 +34,7 @@ func load(t *testing.T, lines *sim.Lines, memory *devices.Memory, yaml string) *
 		t.Fatal(err)
 	}
 	b.Remember(memory)
-	go func() { _ = b.Run(t.Context(), b.Emit) }()
-	t.Cleanup(b.Close)
+	devicetest.Run(t, b.Set, b.Emit)
 	time.Sleep(10 * time.Millisecond)
 	return b
 }
@@ -187,6 +186,18 @@ func TestTheShortestTimesAreKept(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, b.acks("pump")); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+func TestACommandThatWaitsWhenTheGatewayStopsIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, fmt.Sprintf(pump, ", min_on: 10s"))
+		b.tell("pump", "on", 0)
+		b.tell("pump", "off", 0) // has to wait
+		b.Close()
+		if acks := b.acks("pump"); len(acks) != 2 || !strings.HasPrefix(acks[1], "refused: the ") { // gateway is stopping, or device is offline
+			t.Errorf("%q", acks)
 		}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 )
 
 // An ast2600-evb has controllers of its own, and thermometers at them: one at bus
@@ -23,7 +22,7 @@ plain:  {driver: registers, bus: 3, address: 0x48, interval: 1s, registers: {lim
 behind: {driver: registers, bus: "4/0x70:2", address: 0x49, interval: 1s, registers: {limit: {at: 3, bytes: 2, signed: true, scale: 0.00390625, unit: Cel}}}
 absent: {driver: lm75, bus: 3, address: 0x4f, interval: 1s}
 `)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, name := range []string{"plain", "behind"} {
 		events := log.Wait(ctx, "devices/"+name+"/limit", 3)

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/devices"
 	"holdfast/devices/devicetest"
+	"holdfast/devices/drivers"
 	"holdfast/devices/gpio"
 	"holdfast/devices/sim"
 	"holdfast/devices/vmtest/hardware"
@@ -92,13 +93,7 @@ func TestATransferThatFailsDoesNotSpoilTheNextOne(t *testing.T) {
 // load runs devices until the end of the test.
 func load(t *testing.T, yaml string) (*devices.Set, *devicetest.Log) {
 	t.Helper()
-	set, err := devicetest.Load(yaml, append(sensors, lineDrivers...), kernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(devicetest.Log)
-	go func() { _ = set.Run(t.Context(), log.Emit) }()
-	t.Cleanup(set.Close)
+	log, set := devicetest.Start(t, yaml, drivers.All, kernel)
 	return set, log
 }
 
@@ -114,7 +109,7 @@ func status(set *devices.Set, name string) devices.Status {
 // wait waits for the nth status event of a device, and returns its payload.
 func wait(t *testing.T, log *devicetest.Log, name string, n int) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	events := log.Wait(ctx, "devices/"+name+"/status", n)
 	if len(events) < n {
@@ -141,13 +136,14 @@ other:     {driver: tmp102, bus: %[2]s, address: 0x48, interval: 500ms}
 	}
 	stuck.Break(0x48, sim.Stall(3*time.Second))
 	before := status(set, "other").Captured
+	// Held up together with the stuck one, the other bus would give half at most.
 	const length = 20 * time.Second
 	time.Sleep(length)
-	if n := status(set, "other").Captured - before; n < uint64(length/(500*time.Millisecond))-1 {
+	if n := status(set, "other").Captured - before; n < uint64(length/(500*time.Millisecond))*3/4 {
 		t.Errorf("the other bus gave only %d readings", n)
 	}
-	if s := status(set, "bad"); s.State != devices.Offline {
-		t.Errorf("stuck: %+v", s)
+	if got := wait(t, log, "bad", 2); !strings.Contains(got, "offline") {
+		t.Error(got)
 	}
 	if s := status(set, "neighbour"); s.State != devices.Online || s.Failures > 0 {
 		t.Errorf("the neighbour: %+v", s)
@@ -170,11 +166,7 @@ func TestAnAdapterThatIsPulledOutIsLetGo(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second)
 			unplug(t, gone)
-			begin := time.Now()
 			plug(t, next)
-			if took := time.Since(begin); took > 3*time.Second {
-				t.Errorf("another adapter was seen after %v", took)
-			}
 			if err := transfer(t, next.File, 0x49); err != nil {
 				t.Error(err)
 			}
@@ -273,7 +265,7 @@ func TestABurstOfPulsesIsCountedToTheLastOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	total := ""
 	for n := 1; total != fmt.Sprintf(`{"value":%d}`, pulses); n++ {

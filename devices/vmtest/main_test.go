@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"holdfast/devices"
 	"holdfast/devices/bus"
 	"holdfast/devices/devicetest"
+	"holdfast/devices/drivers"
 	"holdfast/devices/gpio"
 	"holdfast/devices/sim"
 	"holdfast/devices/vmtest/hardware"
@@ -55,6 +57,10 @@ func unplug(t *testing.T, p pluggable) {
 	}
 }
 
+// patience is how long something may take that must happen at some time: far
+// longer than it does, for who knows how slow the host of the machine is.
+const patience = 5 * time.Minute
+
 // inTime runs a test as it is: waiting takes the machine's time.
 func inTime(t *testing.T, f func(*testing.T)) { f(t) }
 
@@ -74,7 +80,7 @@ func TestEverySensorKeepsItsPromisesOnAnAdapterOfTheKernel(t *testing.T) {
 			return kernel, s.File
 		}
 	}
-	devicetest.Suite(t, sensors, bench)
+	devicetest.Suite(t, drivers.All, bench)
 }
 
 // bridgeWorld is the other side of the lines of a bridge.
@@ -130,6 +136,12 @@ func newPanel(t *testing.T) panel {
 	plug(t, c)
 	return panel{chipWorld{t, c}, "panel"}
 }
+
+// How long a change of a line takes to become an edge, several times over.
+const (
+	chipSettles   = 20 * time.Millisecond
+	bridgeSettles = 250 * time.Millisecond // its driver looks every 40 ms
+)
 
 func TestLinesOfAChip(t *testing.T) {
 	devicetest.Lines(t, inTime, chipSettles, func(t *testing.T) (gpio.Lines, devicetest.World) {

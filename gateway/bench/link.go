@@ -48,17 +48,23 @@ func (k *link) connect(ctx context.Context, addr string, login Login) error {
 	return nil
 }
 
-// ErrConnect is wrapped by errors of connecting to a broker or logging in.
+// ErrConnect is wrapped by errors of reaching a broker.
 var ErrConnect = errors.New("broker not reachable")
 
 // Dial connects to a broker and logs in. present reports that the broker kept
-// a session of an earlier connection.
+// a session of an earlier connection. The error wraps ErrConnect, or a
+// [*RefusedError] of a broker that was reached.
 func Dial(ctx context.Context, addr string, login Login) (c *net.TCPConn, present bool, err error) {
 	c, present, err = dial(ctx, addr, login)
-	if err != nil {
-		return nil, false, fmt.Errorf("%w: %s: %w", ErrConnect, addr, err)
+	var refused *RefusedError
+	switch {
+	case err == nil:
+		return c, present, nil
+	case errors.As(err, &refused):
+		refused.Addr = addr
+		return nil, false, refused
 	}
-	return c, present, nil
+	return nil, false, fmt.Errorf("%w: %s: %w", ErrConnect, addr, err)
 }
 
 func dial(ctx context.Context, addr string, login Login) (c *net.TCPConn, present bool, err error) {

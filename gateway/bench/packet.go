@@ -199,13 +199,24 @@ func cutPublish(first, version byte, body []byte) (payload []byte, id uint16, er
 }
 
 // ParseConnack reports why the broker refused the connection, nil if it did
-// not.
+// not. The error is a [*RefusedError], without an address, if there is a reason.
 func ParseConnack(first byte, body []byte) error {
 	if first>>4 != typeConnack || len(body) < 2 {
 		return fmt.Errorf("it answered CONNECT with packet type %d instead of CONNACK", first>>4)
 	}
 	if body[1] != 0 {
-		return fmt.Errorf("it refused the connection with code %d", body[1])
+		return &RefusedError{Code: body[1]}
 	}
 	return nil
+}
+
+// RefusedError is the answer of a broker that is there and does not want the
+// client.
+type RefusedError struct {
+	Addr string // of the broker
+	Code byte   // of CONNACK: below 0x80 from MQTT 3.1.1, section 3.2.2.3; else from MQTT 5, section 3.2.2.2
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("connect to %s: refused with code 0x%02x", e.Addr, e.Code)
 }

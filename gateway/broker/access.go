@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"holdfast/gateway/broker/packet"
 )
 
 // Access says who may connect and what clients may do. It does not change: to
@@ -140,7 +142,7 @@ func (b *Broker) SetAccess(a Access) {
 	}
 	b.mu.Unlock()
 	for _, c := range leave {
-		c.disconnect(codeNotAuthorized)
+		c.disconnect(packet.NotAuthorized)
 	}
 	// Whoever routes now finishes one event by the old rules; then all is new.
 	b.route.Lock()

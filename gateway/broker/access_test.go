@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -31,14 +32,14 @@ func (c *client) refused(filters ...string) {
 	c.t.Helper()
 	want := byte(0x80)
 	if c.v5 {
-		want = codeNotAuthorized
+		want = packet.NotAuthorized
 	}
 	for _, f := range filters {
 		b := []byte{0, 78}
 		if c.v5 {
 			b = append(b, 0)
 		}
-		c.send(packet(typeSubscribe<<4|2, append(appendText(b, f), 1)))
+		c.send(frame(packet.TypeSubscribe<<4|2, append(packet.AppendString(b, f), 1)))
 		first, body, err := c.read()
 		if err != nil || first != 0x90 || body[len(body)-1] != want {
 			c.t.Fatalf("subscribe to %s: got %x % x, %v, want SUBACK with %#x", f, first, body, err, want)
@@ -65,7 +66,7 @@ func TestAClientCannotGetRoundTheACLByAWill(t *testing.T) {
 		}
 		no := byte(5)
 		if v {
-			no = codeNotAuthorized
+			no = packet.NotAuthorized
 		}
 		try("plant/valve/a", no).closed(0)
 		try("plant/secret/a", no).closed(0)
@@ -130,7 +131,7 @@ func TestAClientCannotGetRoundTheACLByARetainedMessage(t *testing.T) {
 		// Nor can it be removed by who may not write it.
 		five := as(t, b, v5, "pump", "five")
 		five.publish(pub{topic: "plant/valve/a", retain: true, qos: 1, id: 1})
-		five.expect(typePuback<<4, 3, 0, 1, codeNotAuthorized)
+		five.expect(packet.TypePuback<<4, 3, 0, 1, packet.NotAuthorized)
 	})
 }
 
@@ -196,7 +197,7 @@ func TestAClientKeepsNothingOfWhatItWasAllowedBefore(t *testing.T) {
 		b := guarded(t, l, acl(t, "allow publish,subscribe * #,$SYS/#"))
 		c, gone := as(t, b, v, "pump", "p"), as(t, b, v, "pump", "away")
 		c.subscribe(filter{"a/#", 1}, filter{"$share/g/a/#", 0}, filter{"$SYS/broker/uptime", 0})
-		if first, body, err := c.read(); err != nil || first>>4 != typePublish {
+		if first, body, err := c.read(); err != nil || first>>4 != packet.TypePublish {
 			t.Fatalf("got %x % x, %v, want the retained message of $SYS", first, body, err)
 		}
 		c.publish(pub{topic: "a/1", qos: 1, id: 1})
@@ -221,7 +222,7 @@ func TestAClientKeepsNothingOfWhatItWasAllowedBefore(t *testing.T) {
 		c.expect(puback(2)...)
 		c.publish(pub{topic: "a/1", qos: 1, id: 3})
 		if v {
-			c.expect(typePuback<<4, 3, 0, 3, codeNotAuthorized)
+			c.expect(packet.TypePuback<<4, 3, 0, 3, packet.NotAuthorized)
 		} else {
 			c.closed(0)
 		}
@@ -242,7 +243,7 @@ func TestAnExactlyOnceMessageThatWasTakenStaysTaken(t *testing.T) {
 	c.send(pubrel(1))
 	c.expect(pubcomp(1)...)
 	c.publish(pub{topic: "plant/pump/a", qos: 2, id: 1})
-	c.expect(typePubrec<<4, 3, 0, 1, codeNotAuthorized)
+	c.expect(packet.TypePubrec<<4, 3, 0, 1, packet.NotAuthorized)
 	if n := len(l.events(t, 1)); n != 1 {
 		t.Errorf("got %d events, want 1", n)
 	}
@@ -257,8 +258,8 @@ func TestUsersThatAreRemovedOrChangedAreDisconnected(t *testing.T) {
 		away.Close()
 		eventually(t, "the end of a connection", func() bool { return len(b.all()) == 3 })
 		b.SetAccess(Access{Users: users(t, "pump", "pump", "valve", "new")})
-		changed.closed(codeNotAuthorized)
-		removed.closed(codeNotAuthorized)
+		changed.closed(packet.NotAuthorized)
+		removed.closed(packet.NotAuthorized)
 		stays.subscribe(filter{"a", 0})
 		eventually(t, "the end of two connections", func() bool { return len(b.all()) == 1 })
 		b.mu.Lock()
@@ -280,7 +281,7 @@ func TestUsersThatAreRemovedOrChangedAreDisconnected(t *testing.T) {
 		b.SetAccess(Access{}) // they are on loopback, and there are no users
 		c.silence()
 		b.SetAccess(Access{Users: users(t, "pump", "pump")})
-		c.closed(codeNotAuthorized)
+		c.closed(packet.NotAuthorized)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -49,8 +50,8 @@ func TestWithAnACLAClientPublishesOnlyWhatItIsAllowed(t *testing.T) {
 		pub{topic: "plant/pump/a", qos: 1, id: 1}, pub{topic: "plant/valve/a", qos: 1, id: 2},
 		pub{topic: "plant/valve/a", qos: 2, id: 3}, pub{topic: "plant/valve/a"}, pub{topic: "plant/pump/b", qos: 2, id: 4})
 	c.expect(puback(1)...)
-	c.expect(typePuback<<4, 3, 0, 2, codeNotAuthorized)
-	c.expect(typePubrec<<4, 3, 0, 3, codeNotAuthorized)
+	c.expect(packet.TypePuback<<4, 3, 0, 2, packet.NotAuthorized)
+	c.expect(packet.TypePubrec<<4, 3, 0, 3, packet.NotAuthorized)
 	c.expect(pubrec(4)...)
 	c.publish(pub{topic: "plant/pump/c", qos: 2, id: 3}) // the identifier is free
 	c.expect(pubrec(3)...)
@@ -126,14 +127,14 @@ func TestAClientCannotGetRoundTheACLByATopicAlias(t *testing.T) {
 	l := newFakeLog()
 	b := guarded(t, l, plant(t))
 	c := as(t, b, v5, "pump", "p")
-	alias := func(n byte) []byte { return []byte{propTopicAlias, 0, n} }
+	alias := func(n byte) []byte { return []byte{packet.PropTopicAlias, 0, n} }
 	c.publish(
 		pub{topic: "plant/valve/a", qos: 1, id: 1, props: alias(1)}, // refused, but the alias is set
 		pub{qos: 1, id: 2, props: alias(1)},
 		pub{topic: "plant/pump/a", qos: 1, id: 3, props: alias(2)},
 		pub{qos: 1, id: 4, props: alias(2)})
-	c.expect(typePuback<<4, 3, 0, 1, codeNotAuthorized)
-	c.expect(typePuback<<4, 3, 0, 2, codeNotAuthorized)
+	c.expect(packet.TypePuback<<4, 3, 0, 1, packet.NotAuthorized)
+	c.expect(packet.TypePuback<<4, 3, 0, 2, packet.NotAuthorized)
 	c.expect(puback(3)...)
 	c.expect(puback(4)...)
 	// An alias keeps its topic when the rules change, but not its permission.
@@ -142,7 +143,7 @@ func TestAClientCannotGetRoundTheACLByATopicAlias(t *testing.T) {
 	b.SetAccess(a)
 	c.publish(pub{qos: 1, id: 5, props: alias(1)}, pub{qos: 1, id: 6, props: alias(2)})
 	c.expect(puback(5)...)
-	c.expect(typePuback<<4, 3, 0, 6, codeNotAuthorized)
+	c.expect(packet.TypePuback<<4, 3, 0, 6, packet.NotAuthorized)
 	if got := fmt.Sprint(l.topics(t, 3)); got != "[plant/pump/a plant/pump/a plant/valve/a]" {
 		t.Errorf("got %s", got)
 	}
@@ -275,11 +276,11 @@ func TestTheLogNamesTheRuleThatRefuses(t *testing.T) {
 	w := event.Event{Topic: "plant/secret/will", Payload: []byte("x")}
 	refused := dial(t, b, v5)
 	refused.send(connectPacket(connectOptions{v: v5, id: "w", user: "pump", password: "pump", will: &w}))
-	refused.connack(codeNotAuthorized)
+	refused.connack(packet.NotAuthorized)
 	c := as(t, b, v5, "pump", "p")
 	c.refused("plant/secret/a")
 	c.publish(pub{topic: "plant/secret/b", qos: 1, id: 1})
-	c.expect(typePuback<<4, 3, 0, 1, codeNotAuthorized)
+	c.expect(packet.TypePuback<<4, 3, 0, 1, packet.NotAuthorized)
 	c.subscribe(filter{"plant/#", 0})
 	route(b, []event.Event{ev("plant/secret/c", "1", 0), ev("plant/d", "2", 0)})
 	c.receives(received{Topic: "plant/d", Payload: "2"})

@@ -3,6 +3,7 @@ package broker
 import (
 	"strings"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -12,10 +13,7 @@ import (
 // this gateway there. Events that it publishes then carry where they came
 // from, and neither these nor those that this gateway has taken in from it go
 // back. So two gateways that are bridged both ways pass nothing round.
-const (
-	introductions = "$SYS/holdfast/bridge/"
-	bridgeBit     = 0x80 // in the protocol level
-)
+const introductions = "$SYS/holdfast/bridge/"
 
 // introduced returns the gateway that a filter introduces; "" if it does not.
 func introduced(filter string) string {
@@ -28,12 +26,9 @@ func introduced(filter string) string {
 
 // introduce tells a gateway the name of this one.
 func (c *conn) introduce(filter string) {
-	p := appendText(nil, filter)
-	if c.v5 {
-		p = append(p, 0)
-	}
-	p = append(p, c.b.opt.Gateway...)
-	c.queue(append(appendVarint([]byte{typePublish << 4}, len(p)), p...))
+	e := event.Event{Topic: filter, Payload: []byte(c.b.opt.Gateway)}
+	p, _ := packet.AppendPublish(nil, packet.Delivery{Event: &e}, c.v5, 0)
+	c.queue(p)
 }
 
 // origin returns the cause of what the session publishes: nothing that is
@@ -45,12 +40,4 @@ func (s *session) origin() *event.ID {
 		return nil
 	}
 	return &event.ID{Gateway: s.out.peer}
-}
-
-// level takes the mark of a bridge from a protocol level.
-func level(b byte) (version byte, bridge bool) {
-	if b == 4|bridgeBit || b == 5|bridgeBit {
-		return b &^ bridgeBit, true
-	}
-	return b, false
 }

@@ -38,8 +38,10 @@
 // subscriber that does not keep up: the order that MQTT demands is that of one
 // topic and QoS (MQTT 5, 4.6, [MQTT-4.6.0-5]; 3.1.1, [MQTT-4.6.0-6]).
 //
-// To read the code, follow a message. Conn and packet take it from a socket of
-// listen, intake gives it to the log, and flight answers when it is there. Then
+// To read the code, follow a message. What the bytes mean is known to package
+// [holdfast/gateway/broker/packet]. Conn takes them from a socket of listen,
+// intake gives the message to the log, at once if by haste the client waits for
+// that, and flight answers when it is there. Then
 // route finds who subscribes; outbox, or share for a group, gives it to those who
 // keep up, and cursor reads the log for others; window has what is not
 // acknowledged, and send writes to the socket. Session says whose all that is,
@@ -59,6 +61,7 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -144,7 +147,7 @@ type Options struct {
 	willGrace time.Duration
 	keepEvery time.Duration
 	sysEvery  time.Duration
-	hurryTime time.Duration
+	pace      pace
 	listen    func(network, address string) (net.Listener, error)
 }
 
@@ -155,6 +158,7 @@ type Broker struct {
 	log            *slog.Logger
 	server         *mqtt.Server
 	limits         Limits
+	wire           packet.Limits // those of limits that are about packets
 	maxPacket      int
 	maxQueued      int
 	receiveMaximum int
@@ -218,17 +222,20 @@ func New(o Options) (*Broker, error) {
 	after(&o.willGrace, willGrace)
 	after(&o.keepEvery, keepEvery)
 	after(&o.sysEvery, sysEvery)
-	after(&o.hurryTime, hurryTime)
+	after(&o.pace.behind, usualPace.behind)
+	after(&o.pace.every, usualPace.every)
 	if o.listen == nil {
 		o.listen = net.Listen
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	limits := o.Limits.withDefaults()
 	b := &Broker{
 		opt:            o,
 		log:            o.Logger,
-		limits:         o.Limits.withDefaults(),
+		limits:         limits,
+		wire:           limits.packets(),
 		maxPacket:      o.MaxPacket,
 		maxQueued:      o.MaxQueued,
 		receiveMaximum: o.ReceiveMaximum,
@@ -358,7 +365,7 @@ func (b *Broker) Close() error {
 		close(b.quit)
 	}
 	for _, c := range b.all() {
-		c.disconnect(codeShuttingDown)
+		c.disconnect(packet.ServerShuttingDown)
 	}
 	b.wg.Wait()
 	if again {

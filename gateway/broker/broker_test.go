@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -34,6 +36,7 @@ type fakeLog struct {
 	batches  []Batch
 	waiting  []func(error)
 	released []uint16
+	commits  int // see committed
 	disk     map[string][]uint16
 }
 
@@ -126,7 +129,7 @@ func (l *fakeLog) topics(t testing.TB, n int) (topics []string) {
 func (l *fakeLog) options() Options {
 	return Options{
 		Listen: []Listener{{Address: "127.0.0.1:0"}}, Emit: l.Emit, Release: l.Release, Held: l.Held,
-		keepEvery: 1000 * time.Hour, sysEvery: 1000 * time.Hour,
+		keepEvery: 1000 * time.Hour, sysEvery: 1000 * time.Hour, pace: pace{every: 1000 * time.Hour},
 	}
 }
 
@@ -237,34 +240,34 @@ func connectPacket(o connectOptions) []byte {
 	if o.password != "" {
 		flags |= 0x40
 	}
-	b := appendText(nil, "MQTT")
+	b := packet.AppendString(nil, "MQTT")
 	b = append(b, level, flags, byte(o.keepAlive>>8), byte(o.keepAlive))
 	if o.v == v5 {
 		props := o.props
 		if o.keep {
-			props = append(props, propSessionExpiry, 0, 0, 0x0e, 0x10)
+			props = append(props, packet.PropSessionExpiry, 0, 0, 0x0e, 0x10)
 		}
-		b = append(appendVarint(b, len(props)), props...)
+		b = append(packet.AppendVarint(b, len(props)), props...)
 	}
-	b = appendText(b, o.id)
+	b = packet.AppendString(b, o.id)
 	if o.will != nil {
 		if o.v == v5 {
 			b = append(b, 5, 0x18, 0, 0, 0, o.willDelay)
 		}
-		b = appendText(b, o.will.Topic)
-		b = appendText(b, string(o.will.Payload))
+		b = packet.AppendString(b, o.will.Topic)
+		b = packet.AppendString(b, string(o.will.Payload))
 	}
 	if o.user != "" {
-		b = appendText(b, o.user)
+		b = packet.AppendString(b, o.user)
 	}
 	if o.password != "" {
-		b = appendText(b, o.password)
+		b = packet.AppendString(b, o.password)
 	}
-	return packet(typeConnect<<4, b)
+	return frame(packet.TypeConnect<<4, b)
 }
 
-func packet(first byte, body []byte) []byte {
-	return append(appendVarint([]byte{first}, len(body)), body...)
+func frame(first byte, body []byte) []byte {
+	return append(packet.AppendVarint([]byte{first}, len(body)), body...)
 }
 
 // pub is a PUBLISH to be sent.
@@ -279,21 +282,21 @@ type pub struct {
 }
 
 func (p pub) packet(v version) []byte {
-	first := byte(typePublish<<4) | p.qos<<1
+	first := byte(packet.TypePublish<<4) | p.qos<<1
 	if p.dup {
 		first |= 8
 	}
 	if p.retain {
 		first |= 1
 	}
-	b := appendText(nil, p.topic)
+	b := packet.AppendString(nil, p.topic)
 	if p.qos > 0 {
 		b = binary.BigEndian.AppendUint16(b, p.id)
 	}
 	if v == v5 {
-		b = append(appendVarint(b, len(p.props)), p.props...)
+		b = append(packet.AppendVarint(b, len(p.props)), p.props...)
 	}
-	return packet(first, append(b, p.payload...))
+	return frame(first, append(b, p.payload...))
 }
 
 func (c *client) publish(pubs ...pub) {
@@ -334,7 +337,7 @@ func (c *client) expect(want ...byte) {
 	if err != nil {
 		c.t.Fatalf("waiting for % x: %v", want, err)
 	}
-	if got := packet(first, body); !bytes.Equal(got, want) {
+	if got := frame(first, body); !bytes.Equal(got, want) {
 		c.t.Fatalf("got packet % x, want % x", got, want)
 	}
 }
@@ -342,7 +345,7 @@ func (c *client) expect(want ...byte) {
 // silence checks that nothing has been sent, by asking for something.
 func (c *client) silence() {
 	c.t.Helper()
-	c.send([]byte{typePingreq << 4, 0})
+	c.send([]byte{packet.TypePingreq << 4, 0})
 	first, body, err := c.next()
 	if err != nil || first != 0xD0 {
 		c.t.Fatalf("got %x % x, %v, want nothing but PINGRESP", first, body, err)
@@ -355,7 +358,7 @@ func (c *client) closed(code byte) {
 	c.t.Helper()
 	if c.v5 && code != 0 {
 		first, body, err := c.read()
-		if err != nil || first != typeDisconnect<<4 || len(body) == 0 || body[0] != code {
+		if err != nil || first != packet.TypeDisconnect<<4 || len(body) == 0 || body[0] != code {
 			c.t.Fatalf("got %x % x, %v, want DISCONNECT with %#x", first, body, err, code)
 		}
 	}
@@ -389,9 +392,9 @@ func (c *client) subscribe(filters ...filter) {
 		b = append(b, 0)
 	}
 	for _, f := range filters {
-		b = append(appendText(b, f.topic), f.options)
+		b = append(packet.AppendString(b, f.topic), f.options)
 	}
-	c.send(packet(typeSubscribe<<4|2, b))
+	c.send(frame(packet.TypeSubscribe<<4|2, b))
 	first, body, err := c.read()
 	if err != nil || first != 0x90 {
 		c.t.Fatalf("got %x % x, %v, want SUBACK", first, body, err)
@@ -408,16 +411,16 @@ type received struct {
 	Topic, Payload string
 	QoS            byte
 	Retain, Dup    bool
-	Props          properties
+	Props          packet.Properties
 }
 
 // next reads a packet and answers PUBREL on the way.
 func (c *client) next() (first byte, body []byte, err error) {
 	for {
-		if first, body, err = c.read(); err != nil || first != typePubrel<<4|2 {
+		if first, body, err = c.read(); err != nil || first != packet.TypePubrel<<4|2 {
 			return first, body, err
 		}
-		c.send([]byte{typePubcomp << 4, 2, body[0], body[1]})
+		c.send([]byte{packet.TypePubcomp << 4, 2, body[0], body[1]})
 	}
 }
 
@@ -425,31 +428,30 @@ func (c *client) next() (first byte, body []byte, err error) {
 func (c *client) receive() received {
 	c.t.Helper()
 	first, body, err := c.next()
-	if err != nil || first>>4 != typePublish {
+	if err != nil || first>>4 != packet.TypePublish {
 		c.t.Fatalf("got %x % x, %v, want PUBLISH", first, body, err)
 	}
-	p, err := parsePublish(first, body, c.v5)
+	p, err := packet.ParsePublish(first, body, c.v5)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	props, err := parseProperties(p.props, publishProps)
+	props, err := packet.ParseProperties(p.Properties, packet.PublishProperties)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	props.seen = 0
-	switch p.qos {
+	switch p.QoS {
 	case 1:
-		c.send([]byte{typePuback << 4, 2, byte(p.id >> 8), byte(p.id)})
+		c.send([]byte{packet.TypePuback << 4, 2, byte(p.ID >> 8), byte(p.ID)})
 	case 2:
-		c.send([]byte{typePubrec << 4, 2, byte(p.id >> 8), byte(p.id)})
+		c.send([]byte{packet.TypePubrec << 4, 2, byte(p.ID >> 8), byte(p.ID)})
 	}
-	return received{string(p.topic), string(p.payload), p.qos, p.retain, p.dup, props}
+	return received{string(p.Topic), string(p.Payload), p.QoS, p.Retain, p.Dup, props}
 }
 
 func (c *client) receives(want ...received) {
 	c.t.Helper()
 	for _, w := range want {
-		if diff := cmp.Diff(w, c.receive(), cmp.AllowUnexported(properties{})); diff != "" {
+		if diff := cmp.Diff(w, c.receive(), cmpopts.IgnoreUnexported(packet.Properties{})); diff != "" {
 			c.t.Fatalf("received message, -want +got:\n%s", diff)
 		}
 	}
@@ -473,10 +475,10 @@ func violations(b *Broker) (n uint64) {
 	return n
 }
 
-func puback(id uint16) []byte  { return []byte{typePuback << 4, 2, byte(id >> 8), byte(id)} }
-func pubrec(id uint16) []byte  { return []byte{typePubrec << 4, 2, byte(id >> 8), byte(id)} }
-func pubrel(id uint16) []byte  { return []byte{typePubrel<<4 | 2, 2, byte(id >> 8), byte(id)} }
-func pubcomp(id uint16) []byte { return []byte{typePubcomp << 4, 2, byte(id >> 8), byte(id)} }
+func puback(id uint16) []byte  { return []byte{packet.TypePuback << 4, 2, byte(id >> 8), byte(id)} }
+func pubrec(id uint16) []byte  { return []byte{packet.TypePubrec << 4, 2, byte(id >> 8), byte(id)} }
+func pubrel(id uint16) []byte  { return []byte{packet.TypePubrel<<4 | 2, 2, byte(id >> 8), byte(id)} }
+func pubcomp(id uint16) []byte { return []byte{packet.TypePubcomp << 4, 2, byte(id >> 8), byte(id)} }
 
 func numbered(n int) (pubs []pub) {
 	for i := range n {

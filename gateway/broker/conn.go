@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -66,7 +67,7 @@ type conn struct {
 	connected bool                 // CONNECT has been passed on
 	bridge    bool                 // the client is another broker
 	origin    *event.ID            // what its messages come from, if that is known
-	hello     *hello               // it, until mochi has it
+	hello     *packet.Connect      // what it said first, until mochi has judged that
 	bye       bool                 // the client has taken its leave
 	gone      bool                 // the client's end is closed
 	noWill    bool                 // DISCONNECT said that there is to be none
@@ -93,11 +94,10 @@ type conn struct {
 	last     *flight // the newest batch that is not committed
 	free     []*flight
 	flights  int
-	pending  int       // messages with an acknowledgement to come that are not committed
-	unacked  int       // messages that count against the receive maximum
-	acked    time.Time // last acknowledgement
-	waits    int       // batches in a row that followed an acknowledgement, see emit
-	noted    int64     // window in which peers has counted the client; guarded by peers.mu
+	pending  int // messages with an acknowledgement to come that are not committed
+	unacked  int // messages that count against the receive maximum
+	haste    haste
+	noted    int64 // window in which peers has counted the client; guarded by peers.mu
 }
 
 func newConn(b *Broker, socket net.Conn) *conn {
@@ -126,17 +126,17 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // endWith closes the connection after what Read met.
 func (c *conn) endWith(err error) {
-	var v *violation
+	var v *packet.Violation
 	switch {
 	case errors.As(err, &v):
-		if v.denied { // 3.1.1 has no other way to say so
+		if v.Denied { // 3.1.1 has no other way to say so
 			c.b.count.refused.Add(1)
 		} else {
-			c.b.count.violations[v.code].Add(1)
+			c.b.count.violations[v.Reason].Add(1)
 			c.b.say("mqtt protocol violation", c.name(), v)
 		}
 		if c.connected {
-			c.disconnect(v.code)
+			c.disconnect(v.Reason)
 		} else {
 			c.refuse(v)
 		}
@@ -144,7 +144,7 @@ func (c *conn) endWith(err error) {
 		c.b.count.violations[0].Add(1)
 		c.b.say("mqtt protocol violation", c.name(), err)
 	case errors.Is(err, errSilent):
-		c.disconnect(codeKeepAlive)
+		c.disconnect(packet.KeepAliveTimeout)
 	}
 }
 
@@ -346,7 +346,7 @@ func (c *conn) disconnect(reason byte) {
 		return
 	}
 	if c.greeted && c.v5 {
-		c.out = appendDisconnect(c.out, reason)
+		c.out = packet.AppendDisconnect(c.out, reason)
 		c.packets++
 		c.flush()
 	}
@@ -355,17 +355,13 @@ func (c *conn) disconnect(reason byte) {
 
 // refuse answers a CONNECT that is not as it must be, where the version has an
 // answer for that, and closes the connection.
-func (c *conn) refuse(v *violation) {
+func (c *conn) refuse(v *packet.Violation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.closing:
+	if c.closing {
 		return
-	case c.v5:
-		c.out = append(c.out, typeConnack<<4, 3, 0, v.code, 0)
-	case v.code3 != 0:
-		c.out = append(c.out, typeConnack<<4, 2, 0, v.code3)
 	}
+	c.out = v.AppendConnack(c.out, c.v5)
 	c.flush()
 	c.close()
 }

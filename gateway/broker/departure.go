@@ -1,5 +1,7 @@
 package broker
 
+import "holdfast/gateway/broker/packet"
+
 // departure are packets that wait for the session to be on disk.
 type departure struct {
 	packets  []byte
@@ -10,19 +12,19 @@ type departure struct {
 // send writes a message, at QoS 2 once its packet identifier is on disk, and
 // behind one that waits for that. ok is false if the client does not take
 // packets of its size.
-func (o *outbox) send(d delivery) (ok bool) {
-	record := d.qos == 2 && o.kept()
+func (o *outbox) send(d packet.Delivery) (ok bool) {
+	record := d.QoS == 2 && o.kept()
 	w := &o.waits
 	switch {
 	case !record && !w.message && !o.leaving:
 		return o.c.publish(d)
-	case d.qos == 0 && len(w.packets) > o.b.maxQueued/2:
+	case d.QoS == 0 && len(w.packets) > o.b.maxQueued/2:
 		o.b.count.dropped.Add(1)
 		return true
 	}
-	if w.packets, ok = appendPublish(w.packets, d, o.c.v5, o.c.limit); ok {
+	if w.packets, ok = packet.AppendPublish(w.packets, d, o.c.v5, o.c.limit); ok {
 		w.message, w.recorded = true, w.recorded || record
-		o.c.countSent(len(d.e.Payload))
+		o.c.countSent(len(d.Event.Payload))
 		o.save()
 	}
 	return ok

@@ -4,41 +4,34 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"sync"
 	"time"
-)
 
-const (
-	// hurryTime is how soon after an acknowledgement a message must come to
-	// be one that the client may have held back for it.
-	hurryTime = 5 * time.Millisecond
-	// hurryAfter is how many batches in a row must have come so for the
-	// client to count as one that waits: chance brings one or two.
-	hurryAfter = 3
+	"holdfast/gateway/broker/packet"
 )
 
 // flight is a batch of a client on its way to the disk, and the
 // acknowledgements that it will be answered with.
 type flight struct {
 	c       *conn
-	acks    []ack
+	acks    []packet.Ack
 	at      []int32 // for each of the first acks the index of its event; -1 for none
 	pending int     // messages at QoS 1 and 2 in it
 	once    int     // of these, at QoS 1
 	events  int
 	quota   int         // how many messages at QoS 1 and 2 there may be
 	alone   bool        // its client waits for it, and no other client publishes
+	began   time.Time   // when it was given to the log
 	done    func(error) // finish, bound once
 }
 
 // answer notes the acknowledgement of a PUBLISH that is the event of the given
 // index in the batch, or none.
-func (f *flight) answer(p publish, reason byte, event int) {
-	switch p.qos {
+func (f *flight) answer(p packet.Publish, reason byte, event int) {
+	switch p.QoS {
 	case 1:
-		f.acks = append(f.acks, ack{typePuback, reason, p.id})
+		f.acks = append(f.acks, packet.Ack{Type: packet.TypePuback, Reason: reason, ID: p.ID})
 	case 2:
-		f.acks = append(f.acks, ack{typePubrec, reason, p.id})
+		f.acks = append(f.acks, packet.Ack{Type: packet.TypePubrec, Reason: reason, ID: p.ID})
 	default:
 		return
 	}
@@ -76,15 +69,8 @@ func (c *conn) emit(batch Batch, f *flight, now time.Time) error {
 	f.events = len(batch.Events)
 	c.b.countReceived(len(batch.Events))
 	c.mu.Lock()
-	// A client that goes on only when it has acknowledgements, be it one by
-	// one or in windows, must not wait until others have filled a batch. Its
-	// messages come right behind an acknowledgement or while some are due.
-	if f.pending > 0 && (c.flights > 0 || now.Sub(c.acked) < c.b.opt.hurryTime) {
-		c.waits++
-	} else {
-		c.waits = 0
-	}
-	batch.Hurry = c.waits >= hurryAfter
+	f.began = now
+	batch.Hurry = c.haste.sent(now, f.pending > 0, c.flights > 0, &c.b.opt.pace)
 	batch.Peers = c.b.peers.note(c, now)
 	f.alone = batch.Hurry && batch.Peers == 1
 	c.flights++
@@ -119,7 +105,7 @@ func (f *flight) finish(err error) {
 	if err != nil {
 		c.b.count.refused.Add(uint64(lost))
 		for i, a := range f.acks {
-			if a.kind == typePubrec && a.reason == codeSuccess && i < len(f.at) && f.at[i] >= 0 && r.of(i) {
+			if a.Type == packet.TypePubrec && a.Reason == packet.Success && i < len(f.at) && f.at[i] >= 0 && r.of(i) {
 				c.unacked--
 			}
 		}
@@ -131,12 +117,12 @@ func (f *flight) finish(err error) {
 	case err == nil || refused && c.v5:
 		for i, a := range f.acks {
 			if err != nil && f.denied(i, r) {
-				a.reason = codeQuota
+				a.Reason = packet.QuotaExceeded
 			}
 			c.out = c.appendAck(a)
 		}
 		if len(f.acks) > 0 {
-			c.acked = time.Now()
+			c.haste.answered(f.began, time.Now())
 		}
 	case refused && !f.answers(r): // at QoS 0 nothing was promised
 		for _, a := range f.acks {
@@ -150,7 +136,7 @@ func (f *flight) finish(err error) {
 			}
 		}
 		if c.v5 && !c.closing {
-			c.out = appendDisconnect(c.out, codeUnspecified)
+			c.out = packet.AppendDisconnect(c.out, packet.UnspecifiedError)
 		}
 		c.flush()
 		c.close()
@@ -169,13 +155,13 @@ func (f *flight) finish(err error) {
 func (f *flight) denied(i int, r refusal) bool {
 	a := f.acks[i]
 	switch {
-	case a.reason != codeSuccess:
+	case a.Reason != packet.Success:
 		return false
-	case a.kind == typePuback:
+	case a.Type == packet.TypePuback:
 		return r.of(i)
 	}
 	repeated := i >= len(f.at) || f.at[i] < 0
-	return (repeated || r.of(i)) && !f.c.session.holds(a.id)
+	return (repeated || r.of(i)) && !f.c.session.holds(a.ID)
 }
 
 // answers reports whether the client waits for an answer about an event that
@@ -190,12 +176,12 @@ func (f *flight) answers(r refusal) bool {
 }
 
 // appendAck appends an acknowledgement to the queue. The caller holds c.mu.
-func (c *conn) appendAck(a ack) []byte {
+func (c *conn) appendAck(a packet.Ack) []byte {
 	if c.closing {
 		return c.out
 	}
 	c.packets++
-	return appendAck(c.out, a, c.v5)
+	return packet.AppendAck(c.out, a, c.v5)
 }
 
 // ride sends acknowledgements that need no event of their own behind those of
@@ -259,7 +245,7 @@ func (c *conn) pong(n int) {
 		return
 	}
 	for range n {
-		c.out = append(c.out, 0xD0, 0)
+		c.out = packet.AppendPingresp(c.out)
 	}
 	c.packets += n
 	c.flush()
@@ -294,34 +280,4 @@ func (c *conn) release(ids []uint16) error {
 		done(err)
 	}
 	return nil
-}
-
-// peers counts the clients that publish at the moment, in windows of time.
-type peers struct {
-	mu     sync.Mutex
-	window int64
-	count  int // clients in this window
-	before int // and in the one before
-}
-
-const peersWindow = 4 * time.Millisecond
-
-// note takes down that the client of c has published, and returns how many
-// clients did so lately.
-func (p *peers) note(c *conn, now time.Time) int {
-	window := now.UnixNano() / int64(peersWindow)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if window > p.window {
-		p.before = 0
-		if window == p.window+1 {
-			p.before = p.count
-		}
-		p.window, p.count = window, 0
-	}
-	if c.noted != p.window {
-		c.noted = p.window
-		p.count++
-	}
-	return max(p.count, p.before)
 }

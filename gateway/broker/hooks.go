@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +12,7 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"holdfast/gateway/event"
+	"holdfast/gateway/broker/packet"
 )
 
 // newServer returns mochi with the limits that it has.
@@ -60,14 +61,34 @@ func (h *hook) Provides(what byte) bool {
 	return false
 }
 
+// plain returns the CONNECT for mochi, without will, user and password: mochi
+// refuses what is allowed (a will without a payload, an empty password) and
+// allows what is not.
+func plain(c *packet.Connect) []byte {
+	level, flags := byte(4), byte(0)
+	if c.V5 {
+		level = 5
+	}
+	if c.Clean {
+		flags = 2 // Clean Start
+	}
+	b := append(packet.AppendString(nil, "MQTT"), level, flags)
+	b = binary.BigEndian.AppendUint16(b, c.KeepAlive)
+	if c.V5 {
+		b = append(packet.AppendVarint(b, len(c.Properties)), c.Properties...)
+	}
+	b = packet.AppendString(b, c.ClientID)
+	return append(packet.AppendVarint([]byte{packet.TypeConnect << 4}, len(b)), b...)
+}
+
 // OnConnect decides who may connect, with which will, and whose session that
 // is.
-func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
 	c, ok := cl.Net.Conn.(*conn)
 	if !ok {
 		return errors.New("connection of another kind")
 	}
-	c.hello.complete(&pk.Connect)
+	hello := c.hello
 	c.hello = nil
 	c.window = maxWindow
 	if n := int(cl.Properties.Props.ReceiveMaximum); n > 0 {
@@ -79,30 +100,29 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c.keepAliveSecs = cl.State.Keepalive
 	cl.Properties.Will = mqtt.Will{} // the broker publishes it, through the log
 	a := h.b.access.Load()
-	who, ok, err := a.identify(c, pk.Connect.UsernameFlag, string(pk.Connect.Username), pk.Connect.Password)
+	who, ok, err := a.identify(c, hello.HasUserName, hello.UserName, hello.Password)
 	if !ok {
 		if err == nil {
-			err = fmt.Errorf("user name %q with a wrong password, or none", pk.Connect.Username)
+			err = fmt.Errorf("user name %q with a wrong password, or none", hello.UserName)
 		}
 		h.b.say("mqtt connection refused", c.host(), err) // anybody can make up client ids
 		return h.reject(cl, packets.ErrBadUsernameOrPassword)
 	}
 	c.who = who
-	if pk.Connect.WillFlag {
-		topic := pk.Connect.WillTopic
-		if may := newRights(a, who.user, cl.ID).toPublish(topic); !may.allowed {
+	if w := hello.Will; w != nil {
+		if may := newRights(a, who.user, cl.ID).toPublish(w.Topic); !may.allowed {
 			h.b.count.refused.Add(1)
-			h.b.say("mqtt will refused", c.name(), fmt.Errorf("user %q may not publish to %s: %v", who.user, topic, may))
+			h.b.say("mqtt will refused", c.name(), fmt.Errorf("user %q may not publish to %s: %v", who.user, w.Topic, may))
 			return h.reject(cl, packets.ErrNotAuthorized)
 		}
-		c.will = newWill(cl.ID, &pk)
+		c.will = newWill(cl.ID, w)
 	}
 	c.expiry = cl.Properties.Props.SessionExpiryInterval
 	c.ends = c.expiry == 0
 	if !c.v5 {
-		c.ends = pk.Connect.Clean
+		c.ends = hello.Clean
 	}
-	if c.prior, err = h.b.attach(c, cl.ID, pk.Connect.Clean); err != nil {
+	if c.prior, err = h.b.attach(c, cl.ID, hello.Clean); err != nil {
 		h.b.say("mqtt connection refused", c.name(), err)
 		code := packets.ErrNotAuthorized
 		switch {
@@ -131,34 +151,6 @@ func (h *hook) reject(cl *mqtt.Client, code packets.Code) error {
 	return code
 }
 
-// newWill copies the will out of a CONNECT.
-func newWill(client string, pk *packets.Packet) *will {
-	p := &pk.Connect.WillProperties
-	e := event.Event{
-		Topic:       pk.Connect.WillTopic,
-		Source:      "mqtt",
-		Client:      client,
-		Payload:     pk.Connect.WillPayload,
-		QoS:         pk.Connect.WillQos,
-		Retain:      pk.Connect.WillRetain,
-		ContentType: p.ContentType,
-	}
-	if p.PayloadFormat == 1 || p.MessageExpiryInterval > 0 || p.ResponseTopic != "" ||
-		len(p.CorrelationData) > 0 || len(p.User) > 0 {
-		e.Properties = &event.Properties{
-			Expiry:          p.MessageExpiryInterval,
-			HasExpiry:       p.MessageExpiryInterval > 0,
-			UTF8:            p.PayloadFormat == 1,
-			ResponseTopic:   p.ResponseTopic,
-			CorrelationData: p.CorrelationData,
-		}
-		for _, u := range p.User {
-			e.Properties.User = append(e.Properties.User, event.Property{Name: u.Key, Value: u.Val})
-		}
-	}
-	return &will{event: e, delay: time.Duration(p.WillDelayInterval) * time.Second}
-}
-
 // OnConnectAuthenticate runs after OnConnect, which has decided.
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, _ packets.Packet) bool {
 	c, ok := cl.Net.Conn.(*conn)
@@ -185,7 +177,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 // that if it still knew of it.
 func (c *conn) succeed() {
 	if c.prior != nil {
-		c.prior.disconnect(codeTakenOver) // [MQTT-3.1.4-3]
+		c.prior.disconnect(packet.SessionTakenOver) // [MQTT-3.1.4-3]
 		c.prior = nil
 	}
 }
@@ -195,11 +187,11 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	if pk.FixedHeader.Type != packets.Connack {
 		return pk
 	}
-	if c, ok := cl.Net.Conn.(*conn); ok && pk.ReasonCode == codeSuccess {
+	if c, ok := cl.Net.Conn.(*conn); ok && pk.ReasonCode == packet.Success {
 		pk.SessionPresent = c.present
 	}
 	switch v5 := cl.Properties.ProtocolVersion == 5; {
-	case v5 && pk.ReasonCode < codeUnspecified:
+	case v5 && pk.ReasonCode < packet.UnspecifiedError:
 		pk.Properties.TopicAliasMaximum = maxAlias
 		pk.Properties.MaximumPacketSize = uint32(h.b.maxPacket)
 	case !v5:
@@ -219,7 +211,7 @@ func connackCode(code byte) byte {
 	case packets.ErrServerBusy.Code, packets.ErrServerUnavailable.Code, packets.ErrQuotaExceeded.Code:
 		return packets.Err3ServerUnavailable.Code
 	}
-	if code >= codeUnspecified {
+	if code >= packet.UnspecifiedError {
 		return packets.Err3NotAuthorized.Code
 	}
 	return code

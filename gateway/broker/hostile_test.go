@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -28,77 +29,77 @@ func sub(v version, b ...byte) []byte {
 	if v == v5 {
 		head = append(head, 0)
 	}
-	return packet(typeSubscribe<<4|2, append(head, b...))
+	return frame(packet.TypeSubscribe<<4|2, append(head, b...))
 }
 
-func withOptions(filter string, o byte) []byte { return append(appendText(nil, filter), o) }
+func withOptions(filter string, o byte) []byte { return append(packet.AppendString(nil, filter), o) }
 
 func TestViolationsEndTheConnectionWithTheirReason(t *testing.T) {
 	deep := strings.Repeat("/", maxLevels)
 	b := start(t, newFakeLog())
 	bystander := connect(t, b, v4, "bystander")
 	for _, f := range []fault{
-		{"the SUBSCRIBE that kills mochi", v5, []byte{0x82, 6, 0, 1, 0, 0, 1, 'a'}, codeMalformed},
+		{"the SUBSCRIBE that kills mochi", v5, []byte{0x82, 6, 0, 1, 0, 0, 1, 'a'}, packet.MalformedPacket},
 		{"SUBSCRIBE without options", v4, []byte{0x82, 5, 0, 1, 0, 1, 'a'}, 0},
-		{"SUBSCRIBE without filters", v5, sub(v5), codeProtocol},
-		{"SUBSCRIBE with packet identifier 0", v5, []byte{0x82, 7, 0, 0, 0, 0, 1, 'a', 0}, codeProtocol},
-		{"SUBSCRIBE cut in the identifier", v5, []byte{0x82, 1, 0}, codeMalformed},
-		{"SUBSCRIBE with QoS 3", v5, sub(v5, withOptions("a", 3)...), codeMalformed},
-		{"SUBSCRIBE with reserved options", v5, sub(v5, withOptions("a", 0x40)...), codeMalformed},
+		{"SUBSCRIBE without filters", v5, sub(v5), packet.ProtocolError},
+		{"SUBSCRIBE with packet identifier 0", v5, []byte{0x82, 7, 0, 0, 0, 0, 1, 'a', 0}, packet.ProtocolError},
+		{"SUBSCRIBE cut in the identifier", v5, []byte{0x82, 1, 0}, packet.MalformedPacket},
+		{"SUBSCRIBE with QoS 3", v5, sub(v5, withOptions("a", 3)...), packet.MalformedPacket},
+		{"SUBSCRIBE with reserved options", v5, sub(v5, withOptions("a", 0x40)...), packet.MalformedPacket},
 		{"SUBSCRIBE with reserved options", v4, sub(v4, withOptions("a", 4)...), 0},
-		{"SUBSCRIBE with retain handling 3", v5, sub(v5, withOptions("a", 0x30)...), codeProtocol},
-		{"SUBSCRIBE with flags", v5, append([]byte{0x80}, sub(v5, withOptions("a", 0)...)[1:]...), codeMalformed},
-		{"SUBSCRIBE with subscription identifier 0", v5, packet(0x82, append([]byte{0, 1, 2, propSubscriptionID, 0}, withOptions("a", 0)...)), codeProtocol},
-		{"SUBSCRIBE with properties cut short", v5, []byte{0x82, 3, 0, 1, 9}, codeMalformed},
-		{"filter a#", v5, sub(v5, withOptions("a#", 0)...), codeBadFilter},
-		{"filter a+/b", v5, sub(v5, withOptions("a+/b", 0)...), codeBadFilter},
+		{"SUBSCRIBE with retain handling 3", v5, sub(v5, withOptions("a", 0x30)...), packet.ProtocolError},
+		{"SUBSCRIBE with flags", v5, append([]byte{0x80}, sub(v5, withOptions("a", 0)...)[1:]...), packet.MalformedPacket},
+		{"SUBSCRIBE with subscription identifier 0", v5, frame(0x82, append([]byte{0, 1, 2, packet.PropSubscriptionID, 0}, withOptions("a", 0)...)), packet.ProtocolError},
+		{"SUBSCRIBE with properties cut short", v5, []byte{0x82, 3, 0, 1, 9}, packet.MalformedPacket},
+		{"filter a#", v5, sub(v5, withOptions("a#", 0)...), packet.TopicFilterInvalid},
+		{"filter a+/b", v5, sub(v5, withOptions("a+/b", 0)...), packet.TopicFilterInvalid},
 		{"filter #/a", v4, sub(v4, withOptions("#/a", 0)...), 0},
-		{"empty filter", v5, sub(v5, withOptions("", 0)...), codeBadFilter},
-		{"deep filter", v5, sub(v5, withOptions(deep, 0)...), codeBadFilter},
-		{"filter that is not UTF-8", v5, sub(v5, withOptions("a\xff", 0)...), codeMalformed},
-		{"shared filter without a name", v5, sub(v5, withOptions("$share//a", 0)...), codeBadFilter},
-		{"shared filter without a filter", v5, sub(v5, withOptions("$share/g", 0)...), codeBadFilter},
-		{"shared filter with a wildcard in its name", v5, sub(v5, withOptions("$share/g+/a", 0)...), codeBadFilter},
-		{"shared filter with no local", v5, sub(v5, withOptions("$share/g/a", 4)...), codeProtocol},
-		{"UNSUBSCRIBE without filters", v5, []byte{0xA2, 3, 0, 1, 0}, codeProtocol},
-		{"UNSUBSCRIBE deep", v4, packet(0xA2, appendText([]byte{0, 1}, deep)), 0},
-		{"UNSUBSCRIBE cut short", v5, []byte{0xA2, 5, 0, 1, 0, 0, 9}, codeMalformed},
+		{"empty filter", v5, sub(v5, withOptions("", 0)...), packet.TopicFilterInvalid},
+		{"deep filter", v5, sub(v5, withOptions(deep, 0)...), packet.TopicFilterInvalid},
+		{"filter that is not UTF-8", v5, sub(v5, withOptions("a\xff", 0)...), packet.MalformedPacket},
+		{"shared filter without a name", v5, sub(v5, withOptions("$share//a", 0)...), packet.TopicFilterInvalid},
+		{"shared filter without a filter", v5, sub(v5, withOptions("$share/g", 0)...), packet.TopicFilterInvalid},
+		{"shared filter with a wildcard in its name", v5, sub(v5, withOptions("$share/g+/a", 0)...), packet.TopicFilterInvalid},
+		{"shared filter with no local", v5, sub(v5, withOptions("$share/g/a", 4)...), packet.ProtocolError},
+		{"UNSUBSCRIBE without filters", v5, []byte{0xA2, 3, 0, 1, 0}, packet.ProtocolError},
+		{"UNSUBSCRIBE deep", v4, frame(0xA2, packet.AppendString([]byte{0, 1}, deep)), 0},
+		{"UNSUBSCRIBE cut short", v5, []byte{0xA2, 5, 0, 1, 0, 0, 9}, packet.MalformedPacket},
 
-		{"PUBLISH with QoS 3", v5, []byte{0x36, 6, 0, 1, 'a', 0, 1, 0}, codeMalformed},
+		{"PUBLISH with QoS 3", v5, []byte{0x36, 6, 0, 1, 'a', 0, 1, 0}, packet.MalformedPacket},
 		{"PUBLISH with DUP at QoS 0", v4, []byte{0x38, 3, 0, 1, 'a'}, 0},
-		{"PUBLISH with packet identifier 0", v5, pub{topic: "a", qos: 1}.packet(v5), codeProtocol},
-		{"PUBLISH to a wildcard", v5, pub{topic: "a/+"}.packet(v5), codeBadTopic},
-		{"PUBLISH without a topic", v5, pub{}.packet(v5), codeProtocol},
+		{"PUBLISH with packet identifier 0", v5, pub{topic: "a", qos: 1}.packet(v5), packet.ProtocolError},
+		{"PUBLISH to a wildcard", v5, pub{topic: "a/+"}.packet(v5), packet.TopicNameInvalid},
+		{"PUBLISH without a topic", v5, pub{}.packet(v5), packet.ProtocolError},
 		{"PUBLISH without a topic", v4, pub{}.packet(v4), 0},
-		{"PUBLISH to a deep topic", v5, pub{topic: deep}.packet(v5), codeBadTopic},
-		{"PUBLISH with a null in the topic", v5, pub{topic: "a\x00b"}.packet(v5), codeMalformed},
-		{"PUBLISH with a surrogate in the topic", v5, pub{topic: "a\xed\xa0\x80"}.packet(v5), codeMalformed},
-		{"PUBLISH cut in the topic", v5, []byte{0x30, 3, 0, 5, 'a'}, codeMalformed},
-		{"PUBLISH cut in the identifier", v5, []byte{0x32, 4, 0, 1, 'a', 0}, codeMalformed},
-		{"PUBLISH without property length", v5, []byte{0x30, 3, 0, 1, 'a'}, codeMalformed},
-		{"PUBLISH with a subscription identifier", v5, pub{topic: "a", props: []byte{propSubscriptionID, 1}}.packet(v5), codeProtocol},
-		{"PUBLISH with an unknown property", v5, pub{topic: "a", props: []byte{0x7f, 1}}.packet(v5), codeMalformed},
-		{"PUBLISH with a property of CONNECT", v5, pub{topic: "a", props: []byte{propSessionExpiry, 0, 0, 0, 1}}.packet(v5), codeMalformed},
-		{"PUBLISH with a property twice", v5, pub{topic: "a", props: []byte{propFormat, 1, propFormat, 1}}.packet(v5), codeProtocol},
-		{"PUBLISH with a property cut short", v5, pub{topic: "a", props: []byte{propExpiry, 0}}.packet(v5), codeMalformed},
-		{"PUBLISH with payload format 2", v5, pub{topic: "a", props: []byte{propFormat, 2}}.packet(v5), codeProtocol},
-		{"PUBLISH with a wildcard to respond to", v5, pub{topic: "a", props: []byte{propResponseTopic, 0, 1, '#'}}.packet(v5), codeProtocol},
+		{"PUBLISH to a deep topic", v5, pub{topic: deep}.packet(v5), packet.TopicNameInvalid},
+		{"PUBLISH with a null in the topic", v5, pub{topic: "a\x00b"}.packet(v5), packet.MalformedPacket},
+		{"PUBLISH with a surrogate in the topic", v5, pub{topic: "a\xed\xa0\x80"}.packet(v5), packet.MalformedPacket},
+		{"PUBLISH cut in the topic", v5, []byte{0x30, 3, 0, 5, 'a'}, packet.MalformedPacket},
+		{"PUBLISH cut in the identifier", v5, []byte{0x32, 4, 0, 1, 'a', 0}, packet.MalformedPacket},
+		{"PUBLISH without property length", v5, []byte{0x30, 3, 0, 1, 'a'}, packet.MalformedPacket},
+		{"PUBLISH with a subscription identifier", v5, pub{topic: "a", props: []byte{packet.PropSubscriptionID, 1}}.packet(v5), packet.ProtocolError},
+		{"PUBLISH with an unknown property", v5, pub{topic: "a", props: []byte{0x7f, 1}}.packet(v5), packet.MalformedPacket},
+		{"PUBLISH with a property of CONNECT", v5, pub{topic: "a", props: []byte{packet.PropSessionExpiry, 0, 0, 0, 1}}.packet(v5), packet.MalformedPacket},
+		{"PUBLISH with a property twice", v5, pub{topic: "a", props: []byte{packet.PropPayloadFormat, 1, packet.PropPayloadFormat, 1}}.packet(v5), packet.ProtocolError},
+		{"PUBLISH with a property cut short", v5, pub{topic: "a", props: []byte{packet.PropMessageExpiry, 0}}.packet(v5), packet.MalformedPacket},
+		{"PUBLISH with payload format 2", v5, pub{topic: "a", props: []byte{packet.PropPayloadFormat, 2}}.packet(v5), packet.ProtocolError},
+		{"PUBLISH with a wildcard to respond to", v5, pub{topic: "a", props: []byte{packet.PropResponseTopic, 0, 1, '#'}}.packet(v5), packet.ProtocolError},
 
-		{"second CONNECT", v5, connectPacket(connectOptions{v: v5, id: "x"}), codeProtocol},
+		{"second CONNECT", v5, connectPacket(connectOptions{v: v5, id: "x"}), packet.ProtocolError},
 		{"second CONNECT", v4, connectPacket(connectOptions{id: "x"}), 0},
-		{"type 0", v5, []byte{0, 0}, codeProtocol},
-		{"CONNACK", v5, []byte{0x20, 2, 0, 0}, codeProtocol},
+		{"type 0", v5, []byte{0, 0}, packet.ProtocolError},
+		{"CONNACK", v5, []byte{0x20, 2, 0, 0}, packet.ProtocolError},
 		{"SUBACK", v4, []byte{0x90, 3, 0, 1, 0}, 0},
-		{"PINGRESP", v5, []byte{0xD0, 0}, codeProtocol},
-		{"AUTH that was not agreed on", v5, []byte{0xF0, 0}, codeProtocol},
-		{"PINGREQ with a body", v5, []byte{0xC0, 1, 0}, codeMalformed},
-		{"PINGREQ with flags", v5, []byte{0xC1, 0}, codeMalformed},
-		{"PUBACK without an identifier", v5, []byte{0x40, 0}, codeMalformed},
+		{"PINGRESP", v5, []byte{0xD0, 0}, packet.ProtocolError},
+		{"AUTH that was not agreed on", v5, []byte{0xF0, 0}, packet.ProtocolError},
+		{"PINGREQ with a body", v5, []byte{0xC0, 1, 0}, packet.MalformedPacket},
+		{"PINGREQ with flags", v5, []byte{0xC1, 0}, packet.MalformedPacket},
+		{"PUBACK without an identifier", v5, []byte{0x40, 0}, packet.MalformedPacket},
 		{"PUBACK with more than an identifier", v4, []byte{0x40, 3, 0, 1, 0}, 0},
-		{"PUBREL with flags of its own", v5, []byte{0x60, 2, 0, 1}, codeMalformed},
-		{"PUBREL for 0", v5, []byte{0x62, 2, 0, 0}, codeProtocol},
-		{"remaining length of five bytes", v5, []byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}, codeMalformed},
-		{"packet larger than allowed", v5, []byte{0x30, 0xff, 0xff, 0xff, 0x7f}, codeTooLarge},
+		{"PUBREL with flags of its own", v5, []byte{0x60, 2, 0, 1}, packet.MalformedPacket},
+		{"PUBREL for 0", v5, []byte{0x62, 2, 0, 0}, packet.ProtocolError},
+		{"remaining length of five bytes", v5, []byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}, packet.MalformedPacket},
+		{"packet larger than allowed", v5, []byte{0x30, 0xff, 0xff, 0xff, 0x7f}, packet.PacketTooLarge},
 		{"packet larger than allowed", v4, []byte{0x30, 0xff, 0xff, 0xff, 0x7f}, 0},
 	} {
 		t.Run(fmt.Sprintf("%v/%s", f.v, f.name), func(t *testing.T) {
@@ -117,7 +118,7 @@ func TestViolationsEndTheConnectionWithTheirReason(t *testing.T) {
 func TestOnlyAConnectMayComeFirst(t *testing.T) {
 	b := start(t, newFakeLog())
 	for _, p := range [][]byte{
-		{typePingreq << 4, 0},
+		{packet.TypePingreq << 4, 0},
 		pub{topic: "a"}.packet(v4),
 		{0x10, 0xff, 0xff, 0xff, 0x7f},
 		{0x11, 0},
@@ -146,9 +147,9 @@ func TestConnectionsThatAreRefusedAreToldWhy(t *testing.T) {
 		{"no user name", v5, connectPacket(connectOptions{v: v5, id: "a"}), 0x86},
 		{"unknown level", v4, level, 1},
 		{"persistent session without an identifier", v4, connectPacket(connectOptions{user: "u", password: "p", keep: true}), 2},
-		{"will with a wildcard", v5, connectPacket(connectOptions{v: v5, id: "a", will: &w, user: "u", password: "p"}), codeBadTopic},
-		{"will to $SYS", v5, connectPacket(connectOptions{v: v5, id: "a", will: &sysWill, user: "u", password: "p"}), codeBadTopic},
-		{"authentication method", v5, connectPacket(connectOptions{v: v5, id: "a", props: []byte{0x15, 0, 1, 'x'}}), codeBadAuthMethod},
+		{"will with a wildcard", v5, connectPacket(connectOptions{v: v5, id: "a", will: &w, user: "u", password: "p"}), packet.TopicNameInvalid},
+		{"will to $SYS", v5, connectPacket(connectOptions{v: v5, id: "a", will: &sysWill, user: "u", password: "p"}), packet.TopicNameInvalid},
+		{"authentication method", v5, connectPacket(connectOptions{v: v5, id: "a", props: []byte{0x15, 0, 1, 'x'}}), packet.BadAuthenticationMethod},
 	} {
 		t.Run(fmt.Sprintf("%v/%s", f.v, f.name), func(t *testing.T) {
 			c := dial(t, b, f.v)
@@ -166,9 +167,9 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 		b := start(t, newFakeLog(), func(o *Options) { o.Limits.Subscriptions = 3 })
 		c := connect(t, b, v, "many")
 		c.subscribe(filter{"a", 1}, filter{"b", 1})
-		refused := byte(codeQuota)
+		refused := byte(packet.QuotaExceeded)
 		if v == v4 {
-			refused = codeUnspecified
+			refused = packet.UnspecifiedError
 		}
 		ask := func(want ...byte) {
 			t.Helper()
@@ -181,7 +182,7 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 		ask(0, 0, refused) // a was there before
 		ask(0, 0, refused)
 		c.send(sub(v, slices.Concat(withOptions("a", 0), withOptions("b", 0), withOptions("c", 0), withOptions("d", 0))...))
-		c.closed(map[version]byte{v5: codeQuota}[v])
+		c.closed(map[version]byte{v5: packet.QuotaExceeded}[v])
 	})
 }
 
@@ -192,14 +193,14 @@ func TestTopicsAreBoundedInLength(t *testing.T) {
 		c := connect(t, b, v5, "long")
 		c.publish(pub{topic: long[1:]})
 		c.send(p)
-		c.closed(codeBadTopic)
+		c.closed(packet.TopicNameInvalid)
 	}
 	c := connect(t, b, v5, "long")
 	c.send(sub(v5, withOptions(long, 0)...))
-	c.closed(codeBadFilter)
+	c.closed(packet.TopicFilterInvalid)
 	c = dial(t, b, v5)
 	c.send(connectPacket(connectOptions{v: v5, id: long}))
-	c.connack(codeBadClientID)
+	c.connack(packet.ClientIDNotValid)
 }
 
 func TestAnonymousClients(t *testing.T) {
@@ -263,7 +264,7 @@ func TestAClientThatSaysNothingIsDisconnected(t *testing.T) {
 		}
 		c.silence()
 		began := time.Now()
-		c.closed(codeKeepAlive)
+		c.closed(packet.KeepAliveTimeout)
 		if took := time.Since(began); took < 15*time.Second || took > 16*time.Second {
 			t.Errorf("disconnected after %v, want 15 s", took)
 		}
@@ -327,13 +328,13 @@ func TestWhoHasAConnackIsToldWhyTheConnectionEnds(t *testing.T) {
 			ours, theirs := memoryConns()
 			c := newConn(start(t, newFakeLog(), virtual), theirs)
 			c.v5 = true
-			connack := []byte{typeConnack << 4, 3, 0, codeQuota, 0}
+			connack := []byte{packet.TypeConnack << 4, 3, 0, packet.QuotaExceeded, 0}
 			reason := byte(0) // nothing may follow a refusal
 			if accepted {
-				connack[3], reason = codeSuccess, codeTakenOver
+				connack[3], reason = packet.Success, packet.SessionTakenOver
 			}
 			_, _ = c.Write(connack)
-			c.disconnect(codeTakenOver)
+			c.disconnect(packet.SessionTakenOver)
 			client := &client{Conn: ours, t: t, r: bufio.NewReader(ours), v5: true}
 			client.expect(connack...)
 			client.closed(reason)

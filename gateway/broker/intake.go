@@ -2,10 +2,10 @@ package broker
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"time"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -26,8 +26,8 @@ func (c *conn) take() error {
 			return err
 		}
 		c.heard = true
-		if !own(h.kind()) {
-			p := b[:h.total()]
+		if !own(h.Type()) {
+			p := b[:h.Len()]
 			c.r += len(p)
 			c.b.count.packetsIn.Add(1)
 			if err := c.handle(h, p); err != nil || len(c.pass) > 0 || c.bye {
@@ -35,12 +35,12 @@ func (c *conn) take() error {
 			}
 			continue
 		}
-		end, n := h.total(), 0
-		for at := 0; ; at, end = end, end+h.total() {
-			if b[at]>>4 == typePublish {
+		end, n := h.Len(), 0
+		for at := 0; ; at, end = end, end+h.Len() {
+			if b[at]>>4 == packet.TypePublish {
 				n++
 			}
-			if h, whole, err = c.frame(b[end:]); !whole || err != nil || !own(h.kind()) {
+			if h, whole, err = c.frame(b[end:]); !whole || err != nil || !own(h.Type()) {
 				break // the next call finds the same, once these are taken
 			}
 		}
@@ -55,7 +55,7 @@ func (c *conn) take() error {
 // own tells the packets that are handled in runs.
 func own(kind byte) bool {
 	switch kind {
-	case typePublish, typePuback, typePubrec, typePubrel, typePubcomp, typePingreq:
+	case packet.TypePublish, packet.TypePuback, packet.TypePubrec, packet.TypePubrel, packet.TypePubcomp, packet.TypePingreq:
 		return true
 	}
 	return false
@@ -63,100 +63,82 @@ func own(kind byte) bool {
 
 // frame measures the packet at the start of b and checks what its header
 // tells, before memory is reserved for it.
-func (c *conn) frame(b []byte) (h header, whole bool, err error) {
+func (c *conn) frame(b []byte) (h packet.Header, whole bool, err error) {
 	if len(b) > 0 {
 		switch first := b[0]; {
 		case c.connected:
-			err = checkHeader(first, c.v5)
-		case first != typeConnect<<4:
-			err = protocolError("the first packet is not a CONNECT") // [MQTT-3.1.0-1]
+			err = packet.CheckFirst(first)
+		case first != packet.TypeConnect<<4:
+			err = &packet.Violation{Reason: packet.ProtocolError, What: "the first packet is not a CONNECT"} // [MQTT-3.1.0-1]
 		}
 		if err != nil {
 			return h, false, err
 		}
 	}
-	h, ok, err := readHeader(b)
+	h, ok, err := packet.ReadHeader(b)
 	if err != nil || !ok {
 		return h, false, err
 	}
-	if c.v5 && h.padded() {
-		return h, false, malformed("remaining length of more bytes than it needs")
+	if c.v5 {
+		if err := h.CheckLength(); err != nil {
+			return h, false, err
+		}
 	}
-	if h.total() > c.b.maxPacket {
-		return h, false, &violation{code: codeTooLarge, what: "packet larger than the maximum packet size"}
+	if h.Len() > c.b.maxPacket {
+		return h, false, &packet.Violation{Reason: packet.PacketTooLarge, What: "packet larger than the maximum packet size"}
 	}
-	c.need = h.total()
-	return h, len(b) >= h.total(), nil
+	c.need = h.Len()
+	return h, len(b) >= h.Len(), nil
 }
 
 // handle handles a packet that has nothing to do with messages.
-func (c *conn) handle(h header, p []byte) error {
-	body := p[h.size:]
-	switch h.kind() {
-	case typeConnect:
+func (c *conn) handle(h packet.Header, p []byte) error {
+	body := p[h.Size:]
+	switch h.Type() {
+	case packet.TypeConnect:
 		var err error
 		c.pass, err = c.takeConnect(h, body)
 		return err
-	case typeSubscribe, typeUnsubscribe:
-		if err := c.b.limits.checkSubscribe(h.kind(), body, c.v5); err != nil {
-			return err
-		}
-		r, err := parseRequest(h.kind(), body, c.v5)
+	case packet.TypeSubscribe:
+		r, err := c.b.wire.ParseSubscribe(body, c.v5)
 		if err != nil {
 			return err
 		}
-		if h.kind() == typeSubscribe {
-			return c.subscribe(r)
+		return c.subscribe(r)
+	case packet.TypeUnsubscribe:
+		r, err := c.b.wire.ParseUnsubscribe(body, c.v5)
+		if err != nil {
+			return err
 		}
 		return c.unsubscribe(r)
-	case typeDisconnect:
-		reason, err := checkDisconnect(body, c.v5)
+	case packet.TypeDisconnect:
+		d, err := packet.ParseDisconnect(body, c.v5)
 		if err != nil {
 			return err
 		}
-		if expiry, ok := disconnectExpiry(body); ok {
-			if expiry > 0 && c.expiry == 0 { // [MQTT-3.14.2-2]
-				return protocolError("DISCONNECT with a session expiry interval that CONNECT did not have")
+		if d.HasSessionExpiry {
+			if d.SessionExpiry > 0 && c.expiry == 0 { // [MQTT-3.14.2-2]
+				return &packet.Violation{Reason: packet.ProtocolError, What: "DISCONNECT with a session expiry interval that CONNECT did not have"}
 			}
-			c.expiry, c.ends = expiry, expiry == 0
+			c.expiry, c.ends = d.SessionExpiry, d.SessionExpiry == 0
 		}
-		c.bye, c.noWill = true, reason == codeSuccess // [MQTT-3.14.4-3]
+		c.bye, c.noWill = true, d.Reason == packet.Success // [MQTT-3.14.4-3]
 	}
 	return nil
 }
 
-// disconnectExpiry returns the session expiry interval of a DISCONNECT that
-// has been checked.
-func disconnectExpiry(body []byte) (seconds uint32, ok bool) {
-	if len(body) < 2 {
-		return 0, false
-	}
-	props, _, err := cutProperties(body[1:])
-	for err == nil && len(props) > 0 {
-		switch id := props[0]; id {
-		case propSessionExpiry:
-			return binary.BigEndian.Uint32(props[1:]), true
-		case propUser:
-			props = skipText(skipText(props[1:]))
-		default:
-			props = skipText(props[1:])
-		}
-	}
-	return 0, false
-}
-
 // takeConnect checks a CONNECT and returns the one that mochi gets.
-func (c *conn) takeConnect(h header, body []byte) (plain []byte, err error) {
-	hello, err := c.b.limits.parseConnect(bytes.Clone(body)) // the will outlives the buffer
-	c.v5 = hello.v5
-	switch {
-	case err != nil:
-		return nil, err
-	case c.v5 && h.padded():
-		return nil, malformed("remaining length of more bytes than it needs")
+func (c *conn) takeConnect(h packet.Header, body []byte) ([]byte, error) {
+	hello, err := c.b.wire.ParseConnect(bytes.Clone(body)) // the will outlives the buffer
+	c.v5 = hello.V5
+	if err == nil && c.v5 {
+		err = h.CheckLength()
 	}
-	c.connected, c.hello, c.bridge = true, &hello, hello.bridge
-	return hello.plain(), nil
+	if err != nil {
+		return nil, err
+	}
+	c.connected, c.hello, c.bridge = true, &hello, hello.Bridge
+	return plain(&hello), nil
 }
 
 // takeRun handles a run of whole packets, n of them PUBLISH. All messages go
@@ -166,7 +148,7 @@ func (c *conn) takeRun(run []byte, n int) error {
 		f       = c.newFlight()
 		batch   = Batch{Client: c.id, Gone: c.over}
 		release []uint16
-		settled []ack
+		settled []packet.Ack
 		total   int
 		pings   int
 		packets uint64
@@ -179,30 +161,28 @@ func (c *conn) takeRun(run []byte, n int) error {
 		c.judge()
 	}
 	for len(run) > 0 && bad == nil {
-		h, _, _ := readHeader(run)
-		body := run[h.size:h.total()]
-		run = run[h.total():]
+		h, _, _ := packet.ReadHeader(run)
+		body := run[h.Size:h.Len()]
+		run = run[h.Len():]
 		packets++
-		switch h.kind() {
-		case typePublish:
+		switch h.Type() {
+		case packet.TypePublish:
 			var size int
-			size, bad = c.takePublish(&batch, f, h.first, body)
+			size, bad = c.takePublish(&batch, f, h.First, body)
 			total += size
-		case typePuback, typePubrec, typePubcomp:
-			if bad = checkAck(h.kind(), body, c.v5); bad == nil {
-				a := ack{kind: h.kind(), id: binary.BigEndian.Uint16(body)}
-				if len(body) > 2 {
-					a.reason = body[2]
-				}
+		case packet.TypePuback, packet.TypePubrec, packet.TypePubcomp:
+			var a packet.Ack
+			if a, bad = packet.ParseAck(h.Type(), body, c.v5); bad == nil {
 				settled = append(settled, a)
 			}
-		case typePubrel:
-			if bad = checkAck(typePubrel, body, c.v5); bad == nil {
-				release = append(release, binary.BigEndian.Uint16(body))
+		case packet.TypePubrel:
+			var a packet.Ack
+			if a, bad = packet.ParseAck(packet.TypePubrel, body, c.v5); bad == nil {
+				release = append(release, a.ID)
 			}
-		case typePingreq:
+		case packet.TypePingreq:
 			if len(body) > 0 {
-				bad = malformed("PINGREQ with a body")
+				bad = &packet.Violation{Reason: packet.MalformedPacket, What: "PINGREQ with a body"}
 			} else {
 				pings++
 			}
@@ -250,76 +230,51 @@ func gather(events []event.Event, total int, now event.Time) {
 // takePublish adds one PUBLISH to the batch and what it is to be answered to
 // the flight, and returns the bytes that gather has to move.
 func (c *conn) takePublish(batch *Batch, f *flight, first byte, body []byte) (size int, err error) {
-	p, err := parsePublish(first, body, c.v5)
+	p, err := packet.ParsePublish(first, body, c.v5)
 	if err != nil {
 		return 0, err
 	}
-	var props properties
-	if len(p.props) > 0 {
-		if props, err = parseProperties(p.props, publishProps); err != nil {
+	var props packet.Properties
+	if len(p.Properties) > 0 {
+		if props, err = packet.ParseProperties(p.Properties, packet.PublishProperties); err != nil {
 			return 0, err
 		}
 	}
-	topic, err := c.topic(p.topic, &props)
+	topic, err := c.topic(p.Topic, &props)
 	if err != nil {
 		return 0, err
 	}
-	if p.qos > 0 && topic.allowed && f.pending >= f.quota { // [MQTT-3.3.4-9]
-		return 0, &violation{code: codeReceiveMaximum, what: "more unacknowledged messages than the receive maximum"}
+	if p.QoS > 0 && topic.allowed && f.pending >= f.quota { // [MQTT-3.3.4-9]
+		return 0, &packet.Violation{Reason: packet.ReceiveMaximumExceeded, What: "more unacknowledged messages than the receive maximum"}
 	}
-	if p.qos == 2 && !c.session.take(c, p.id, p.dup, topic.allowed) {
+	if p.QoS == 2 && !c.session.take(c, p.ID, p.Dup, topic.allowed) {
 		c.b.count.duplicates.Add(1)
-		f.answer(p, codeSuccess, -1)
+		f.answer(p, packet.Success, -1)
 		return 0, nil
 	}
 	if !topic.allowed {
 		return 0, c.deny(f, p, topic.name)
 	}
-	f.answer(p, codeSuccess, len(batch.Events))
-	switch p.qos {
+	f.answer(p, packet.Success, len(batch.Events))
+	switch p.QoS {
 	case 1:
 		f.pending++
 		f.once++
 	case 2:
 		f.pending++
-		batch.Hold = append(batch.Hold, p.id)
+		batch.Hold = append(batch.Hold, p.ID)
 	}
 	batch.Events = append(batch.Events, event.Event{
 		Topic:   topic.name,
 		Source:  "mqtt",
 		Client:  batch.Client,
-		Payload: p.payload,
-		QoS:     p.qos,
-		Retain:  p.retain,
+		Payload: p.Payload,
+		QoS:     p.QoS,
+		Retain:  p.Retain,
 		Cause:   c.origin,
 	})
-	size = len(p.payload)
-	if props.seen&^(1<<propTopicAlias) != 0 {
-		props.moveTo(&batch.Events[len(batch.Events)-1])
-		size += len(props.correlation)
-	}
-	return size, nil
-}
-
-// moveTo sets the properties of a PUBLISH in its event.
-func (p *properties) moveTo(e *event.Event) {
-	e.ContentType = p.contentType
-	for _, u := range p.user {
-		if u.Name == "traceparent" {
-			e.Trace = u.Value
-		}
-	}
-	if p.seen&^(1<<propTopicAlias|1<<propContentType) == 0 {
-		return
-	}
-	e.Properties = &event.Properties{
-		Expiry:          p.expiry,
-		HasExpiry:       p.has(propExpiry),
-		UTF8:            p.format == 1,
-		ResponseTopic:   p.response,
-		CorrelationData: p.correlation,
-		User:            p.user,
-	}
+	props.Apply(&batch.Events[len(batch.Events)-1])
+	return len(p.Payload) + len(props.Correlation), nil
 }
 
 // topicName is the name of a topic, and whether the client may publish to it.
@@ -342,27 +297,27 @@ func (c *conn) judge() {
 
 // deny answers a PUBLISH that the client is not allowed. 3.1.1 has no answer
 // but the end of the connection.
-func (c *conn) deny(f *flight, p publish, topic string) error {
-	v := &violation{code: codeNotAuthorized, denied: true, what: fmt.Sprintf("user %q may not publish to %s: %v", c.who.user, topic, c.rights.toPublish(topic))}
+func (c *conn) deny(f *flight, p packet.Publish, topic string) error {
+	v := &packet.Violation{Reason: packet.NotAuthorized, Denied: true, What: fmt.Sprintf("user %q may not publish to %s: %v", c.who.user, topic, c.rights.toPublish(topic))}
 	if topic[0] == '$' {
-		v.code, v.what = codeBadTopic, fmt.Sprintf("topic %s: those that begin with $ are the broker's", topic)
+		v.Reason, v.What = packet.TopicNameInvalid, fmt.Sprintf("topic %s: those that begin with $ are the broker's", topic)
 	}
 	c.b.say("mqtt message refused", c.name(), v)
 	if !c.v5 {
 		return v
 	}
 	c.b.count.refused.Add(1)
-	f.answer(p, v.code, -1)
+	f.answer(p, v.Reason, -1)
 	return nil
 }
 
 // topic returns the topic of a PUBLISH, checked, and sets or resolves the
 // topic alias.
-func (c *conn) topic(name []byte, props *properties) (topic topicName, err error) {
+func (c *conn) topic(name []byte, props *packet.Properties) (topic topicName, err error) {
 	if len(name) > 0 {
 		var known bool
 		if topic, known = c.topics[string(name)]; !known {
-			if err := c.b.limits.checkTopic(name); err != nil {
+			if err := c.b.wire.CheckTopic(name); err != nil {
 				return topic, err
 			}
 			topic.name = string(name)
@@ -375,24 +330,24 @@ func (c *conn) topic(name []byte, props *properties) (topic topicName, err error
 			}
 		}
 	}
-	if !props.has(propTopicAlias) {
+	if !props.Has(packet.PropTopicAlias) {
 		if topic.name == "" {
-			return topic, protocolError("PUBLISH without a topic")
+			return topic, &packet.Violation{Reason: packet.ProtocolError, What: "PUBLISH without a topic"}
 		}
 		return topic, nil
 	}
-	if props.alias == 0 || props.alias > maxAlias { // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-		return topic, &violation{code: codeBadAlias, what: "topic alias out of range"}
+	if props.TopicAlias == 0 || props.TopicAlias > maxAlias { // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
+		return topic, &packet.Violation{Reason: packet.TopicAliasInvalid, What: "topic alias out of range"}
 	}
 	if c.aliases == nil {
 		c.aliases = make([]topicName, maxAlias+1)
 	}
 	if topic.name != "" {
-		c.aliases[props.alias] = topic
+		c.aliases[props.TopicAlias] = topic
 		return topic, nil
 	}
-	if topic = c.aliases[props.alias]; topic.name == "" {
-		return topic, protocolError("PUBLISH with a topic alias that was not set")
+	if topic = c.aliases[props.TopicAlias]; topic.name == "" {
+		return topic, &packet.Violation{Reason: packet.ProtocolError, What: "PUBLISH with a topic alias that was not set"}
 	}
 	return topic, nil
 }

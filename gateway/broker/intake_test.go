@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -32,13 +33,13 @@ func TestAnEventIsWhatWasPublished(t *testing.T) {
 	b := start(t, l)
 	connect(t, b, v4, "four").publish(pub{topic: "a", payload: "p", qos: 1, id: 1, retain: true})
 	l.events(t, 1)
-	props := []byte{propFormat, 1, propExpiry, 0, 0, 0, 60}
-	props = appendText(append(props, propContentType), "application/json")
-	props = appendText(append(props, propResponseTopic), "reply/here")
-	props = append(props, propCorrelation, 0, 2, 0xff, 0x00)
-	props = appendText(appendText(append(props, propUser), "k"), "v1")
-	props = appendText(appendText(append(props, propUser), "k"), "v2")
-	props = appendText(appendText(append(props, propUser), "traceparent"), "00-1-2-03")
+	props := []byte{packet.PropPayloadFormat, 1, packet.PropMessageExpiry, 0, 0, 0, 60}
+	props = packet.AppendString(append(props, packet.PropContentType), "application/json")
+	props = packet.AppendString(append(props, packet.PropResponseTopic), "reply/here")
+	props = append(props, packet.PropCorrelationData, 0, 2, 0xff, 0x00)
+	props = packet.AppendString(packet.AppendString(append(props, packet.PropUser), "k"), "v1")
+	props = packet.AppendString(packet.AppendString(append(props, packet.PropUser), "k"), "v2")
+	props = packet.AppendString(packet.AppendString(append(props, packet.PropUser), "traceparent"), "00-1-2-03")
 	connect(t, b, v5, "five").publish(pub{topic: "b/é", payload: "", props: props})
 
 	want := []event.Event{
@@ -107,7 +108,7 @@ func TestAMessageAsLargeAsAllowedArrivesWhole(t *testing.T) {
 			t.Error("payloads were changed on the way")
 		}
 		c.publish(pub{topic: "t", payload: string(payload) + "x", qos: 1, id: 3})
-		c.closed(codeTooLarge)
+		c.closed(packet.PacketTooLarge)
 	})
 }
 
@@ -160,12 +161,12 @@ func TestARefusedMessageIsNeverAcknowledged(t *testing.T) {
 			}
 			t.Run("mqtt5 is told", func(t *testing.T) {
 				c := fail(v5, refused)
-				c.expect(typePuback<<4, 3, 0, 1, codeQuota)
-				c.expect(typePubrec<<4, 3, 0, 2, codeQuota)
+				c.expect(packet.TypePuback<<4, 3, 0, 1, packet.QuotaExceeded)
+				c.expect(packet.TypePubrec<<4, 3, 0, 2, packet.QuotaExceeded)
 				c.silence()
 			})
 			t.Run("mqtt311 is disconnected", func(t *testing.T) { fail(v4, refused).closed(0) })
-			t.Run("other errors disconnect", func(t *testing.T) { fail(v5, broken).closed(codeUnspecified) })
+			t.Run("other errors disconnect", func(t *testing.T) { fail(v5, broken).closed(packet.UnspecifiedError) })
 		})
 	}
 }
@@ -177,7 +178,7 @@ func TestARefusedMessageCanBeSentAgain(t *testing.T) {
 	c.publish(pub{topic: "x", qos: 2, id: 2})
 	l.events(t, 1)
 	l.commit(ErrRefused)
-	c.expect(typePubrec<<4, 3, 0, 2, codeQuota)
+	c.expect(packet.TypePubrec<<4, 3, 0, 2, packet.QuotaExceeded)
 	c.publish(pub{topic: "x", qos: 2, id: 2})
 	l.events(t, 2)
 	l.commit(nil)
@@ -275,7 +276,7 @@ func TestPacketIdentifiersOnDiskSurviveARestart(t *testing.T) {
 	c.expect(pubrec(4)...)
 	c.send(slices.Concat(pubrel(5), pubrel(9)))
 	c.expect(pubcomp(5)...)
-	c.expect(typePubcomp<<4, 3, 0, 9, codeUnknownID)
+	c.expect(packet.TypePubcomp<<4, 3, 0, 9, packet.PacketIDNotFound)
 	if diff := cmp.Diff([]string{"new"}, l.topics(t, 1)); diff != "" {
 		t.Error(diff)
 	}
@@ -335,7 +336,7 @@ func TestPubcompWaitsForTheDisk(t *testing.T) {
 }
 
 func TestTopicAliases(t *testing.T) {
-	alias := func(n byte) []byte { return []byte{propTopicAlias, 0, n} }
+	alias := func(n byte) []byte { return []byte{packet.PropTopicAlias, 0, n} }
 	t.Run("stand for the topic", func(t *testing.T) {
 		l := newFakeLog()
 		c := connect(t, start(t, l), v5, "a")
@@ -352,13 +353,13 @@ func TestTopicAliases(t *testing.T) {
 		t.Run(fmt.Sprintf("%d is out of range", n), func(t *testing.T) {
 			c := connect(t, start(t, newFakeLog()), v5, "a")
 			c.publish(pub{topic: "a", props: alias(n)})
-			c.closed(codeBadAlias)
+			c.closed(packet.TopicAliasInvalid)
 		})
 	}
 	t.Run("must be set before use", func(t *testing.T) {
 		c := connect(t, start(t, newFakeLog()), v5, "a")
 		c.publish(pub{props: alias(3)})
-		c.closed(codeProtocol)
+		c.closed(packet.ProtocolError)
 	})
 }
 
@@ -376,7 +377,7 @@ func TestReceiveMaximum(t *testing.T) {
 			c.expect(puback(uint16(i + 1))...)
 		}
 		c.publish(numbered(11)...)
-		c.closed(codeReceiveMaximum)
+		c.closed(packet.ReceiveMaximumExceeded)
 		if got := len(l.events(t, 20)); got != 20 {
 			t.Errorf("got %d events, want 20: all that were allowed", got)
 		}
@@ -392,7 +393,7 @@ func TestReceiveMaximum(t *testing.T) {
 		c.publish(pub{topic: "x", qos: 2, id: 3})
 		c.expect(pubrec(3)...)
 		c.publish(pub{topic: "x", qos: 1, id: 4})
-		c.closed(codeReceiveMaximum)
+		c.closed(packet.ReceiveMaximumExceeded)
 	})
 	t.Run("slows mqtt311 down instead", func(t *testing.T) {
 		l := newFakeLog()
@@ -434,58 +435,6 @@ func TestReceiveMaximum(t *testing.T) {
 	})
 }
 
-func TestAClientThatWaitsForEachAcknowledgementIsInAHurry(t *testing.T) {
-	l := newFakeLog()
-	c := connect(t, start(t, l, func(o *Options) { o.hurryTime = time.Hour }), v4, "a") // or it depends on the machine
-	for i := range 50 {
-		c.publish(pub{topic: "x", qos: 1, id: uint16(i + 1)})
-		c.expect(puback(uint16(i + 1))...)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.batches[0].Hurry {
-		t.Error("the first message has no acknowledgement before it, and yet is in a hurry")
-	}
-	n := 0
-	for _, b := range l.batches[1:] {
-		if b.Hurry {
-			n++
-		}
-	}
-	if n != 50-hurryAfter {
-		t.Errorf("%d of 49 messages were in a hurry", n)
-	}
-}
-
-func TestAClientThatSendsAtItsOwnPaceIsInNoHurry(t *testing.T) {
-	l := newFakeLog()
-	l.byHand = true
-	c := connect(t, start(t, l), v4, "a")
-	c.publish(pub{topic: "x", qos: 1, id: 1})
-	l.events(t, 1)
-	c.publish(pub{topic: "x", qos: 1, id: 2})
-	l.events(t, 2)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.batches[1].Hurry {
-		t.Error("the second message is in a hurry")
-	}
-}
-
-func TestAClientWhoseMessagesComeLaterThanRightBehindAnAcknowledgementIsInNoHurry(t *testing.T) {
-	l := newFakeLog()
-	c := connect(t, start(t, l, func(o *Options) { o.hurryTime = 1 }), v4, "a")
-	for i := range 10 {
-		c.publish(pub{topic: "x", qos: 1, id: uint16(i + 1)})
-		c.expect(puback(uint16(i + 1))...)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if slices.ContainsFunc(l.batches, func(b Batch) bool { return b.Hurry }) {
-		t.Error("a message is in a hurry")
-	}
-}
-
 func TestMessagesBeforeAViolationCount(t *testing.T) {
 	l := newFakeLog()
 	c := connect(t, start(t, l), v4, "a")
@@ -519,8 +468,8 @@ func TestTopicsThatBeginWithADollarAreTheBrokers(t *testing.T) {
 	b := start(t, l)
 	c := connect(t, b, v5, "five")
 	c.publish(pub{topic: "$SYS/x", qos: 0}, pub{topic: "$SYS/x", qos: 1, id: 1}, pub{topic: "$x", qos: 2, id: 2}, pub{topic: "ok", qos: 1, id: 3})
-	c.expect(typePuback<<4, 3, 0, 1, codeBadTopic)
-	c.expect(typePubrec<<4, 3, 0, 2, codeBadTopic)
+	c.expect(packet.TypePuback<<4, 3, 0, 1, packet.TopicNameInvalid)
+	c.expect(packet.TypePubrec<<4, 3, 0, 2, packet.TopicNameInvalid)
 	c.expect(puback(3)...)
 	c = connect(t, b, v4, "four")
 	c.publish(pub{topic: "$SYS/x", qos: 1, id: 1})
@@ -564,14 +513,14 @@ func TestWills(t *testing.T) {
 		})
 		t.Run("are forgotten when it takes its leave", func(t *testing.T) {
 			l, b, c := begin(t, connectOptions{v: v})
-			c.send([]byte{typeDisconnect << 4, 0})
+			c.send([]byte{packet.TypeDisconnect << 4, 0})
 			c.closed(0)
 			none(t, l, b)
 		})
 		t.Run("are events when it breaks the protocol", func(t *testing.T) {
 			l, _, c := begin(t, connectOptions{v: v})
 			c.send([]byte{0, 0})
-			c.closed(codeProtocol)
+			c.closed(packet.ProtocolError)
 			l.events(t, 1)
 		})
 		t.Run("are not for a server that stops", func(t *testing.T) {
@@ -582,7 +531,7 @@ func TestWills(t *testing.T) {
 	})
 	t.Run("are events when it asks for them", func(t *testing.T) {
 		l, _, c := begin(t, connectOptions{v: v5})
-		c.send([]byte{typeDisconnect << 4, 1, codeWithWill})
+		c.send([]byte{packet.TypeDisconnect << 4, 1, packet.DisconnectWithWill})
 		l.events(t, 1)
 	})
 	t.Run("wait for their delay", func(t *testing.T) {

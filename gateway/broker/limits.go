@@ -1,9 +1,9 @@
 package broker
 
 import (
-	"bytes"
-	"fmt"
 	"time"
+
+	"holdfast/gateway/broker/packet"
 )
 
 // Limits are what the broker takes from a client. They are checked before
@@ -52,23 +52,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// checkTopic reports what makes a client's topic name unusable.
-func (l *Limits) checkTopic(b []byte) error {
-	switch {
-	case !validText(b):
-		return malformed("topic is not UTF-8 text") // [MQTT-1.5.4-1]
-	case bytes.IndexByte(b, '+') >= 0 || bytes.IndexByte(b, '#') >= 0:
-		return &violation{code: codeBadTopic, what: "topic with a wildcard"} // [MQTT-3.3.2-2]
-	}
-	return l.checkSize(b, codeBadTopic, "topic")
-}
-
-func (l *Limits) checkSize(b []byte, code byte, what string) error {
-	switch {
-	case len(b) > l.TopicBytes:
-		return &violation{code: code, what: fmt.Sprintf("%s of more than %d bytes", what, l.TopicBytes)}
-	case bytes.Count(b, []byte{'/'}) >= l.TopicLevels:
-		return &violation{code: code, what: fmt.Sprintf("%s with more than %d levels", what, l.TopicLevels)}
-	}
-	return nil
+// packets returns what of it counts for single packets.
+func (l Limits) packets() packet.Limits {
+	return packet.Limits{TopicBytes: l.TopicBytes, TopicLevels: l.TopicLevels, Filters: l.Subscriptions}
 }

@@ -18,16 +18,16 @@ func TestNoMessageOvertakesOneThatWaitsForTheDisk(t *testing.T) {
 		c.silence()
 		s.state.mu.Unlock()
 		for i := range 5 {
-			if p := c.message(); string(p.payload) != string(rune('1'+i)) {
-				t.Errorf("got %q in place %d", p.payload, i+1)
+			if p := c.message(); string(p.Payload) != string(rune('1'+i)) {
+				t.Errorf("got %q in place %d", p.Payload, i+1)
 			}
 		}
 		s.flush()
 		s.state.mu.Lock()
 		defer s.state.mu.Unlock()
 		s.route(ev("t", "at once again", 1))
-		if p := c.message(); string(p.payload) != "at once again" || string(first.payload) != "at once" {
-			t.Errorf("got %q and %q", first.payload, p.payload)
+		if p := c.message(); string(p.Payload) != "at once again" || string(first.Payload) != "at once" {
+			t.Errorf("got %q and %q", first.Payload, p.Payload)
 		}
 	})
 }
@@ -50,10 +50,10 @@ func TestTheOnlyMemberOfAGroupGetsWhatItWasSentBeforeWhatIsNew(t *testing.T) {
 		c = resume(t, s.Broker, v5, "a", true)
 		for i, p := range want {
 			m := c.message()
-			if string(m.payload) != p || m.dup != (i < 4) {
-				t.Fatalf("got %q in place %d, dup %v, want %q", m.payload, i, m.dup, p)
+			if string(m.Payload) != p || m.Dup != (i < 4) {
+				t.Fatalf("got %q in place %d, dup %v, want %q", m.Payload, i, m.Dup, p)
 			}
-			c.send(puback(m.id))
+			c.send(puback(m.ID))
 		}
 		c.silence()
 	}
@@ -66,7 +66,7 @@ func TestABusyClientIsNotSentASecondOfMessagesAgainAfterAKill(t *testing.T) {
 	c.subscribe(filter{"t", 1})
 	for i := range n {
 		s.route(ev("t", fmt.Sprint(i), 1))
-		c.send(puback(c.message().id))
+		c.send(puback(c.message().ID))
 	}
 	c.silence()
 	s.flush()
@@ -75,13 +75,13 @@ func TestABusyClientIsNotSentASecondOfMessagesAgainAfterAKill(t *testing.T) {
 	c = resume(t, s.Broker, v4, "a", true)
 	for again := 0; ; again++ {
 		m := c.message()
-		if string(m.payload) == "new" {
+		if string(m.Payload) == "new" {
 			break
 		}
 		if again == maxWindow/4 { // as far as the disk has kept up, which it had
-			t.Fatalf("message %s comes again, and %d did before", m.payload, again)
+			t.Fatalf("message %s comes again, and %d did before", m.Payload, again)
 		}
-		c.send(puback(m.id))
+		c.send(puback(m.ID))
 	}
 }
 
@@ -105,10 +105,10 @@ func TestNoMoreThanTheWindowComesAgainAfterAKillHoweverSlowTheDisk(t *testing.T)
 			}
 			for i := range most {
 				m := c.message()
-				if string(m.payload) != fmt.Sprint(i) {
-					t.Fatalf("got %s, want %d", m.payload, i)
+				if string(m.Payload) != fmt.Sprint(i) {
+					t.Fatalf("got %s, want %d", m.Payload, i)
 				}
-				c.send(puback(m.id))
+				c.send(puback(m.ID))
 			}
 			c.silence()
 			s.state.frozen = true // and never will
@@ -117,11 +117,11 @@ func TestNoMoreThanTheWindowComesAgainAfterAKillHoweverSlowTheDisk(t *testing.T)
 			c = resume(t, s.Broker, v5, "a", true)
 			for i := range n { // all of it, for the disk is quick again
 				m := c.message()
-				marked := m.dup || test.filter != "t" // who had a shared message before is not known
-				if string(m.payload) != fmt.Sprint(i) || i < most && !marked {
-					t.Fatalf("got %s, dup %v, want %d", m.payload, m.dup, i)
+				marked := m.Dup || test.filter != "t" // who had a shared message before is not known
+				if string(m.Payload) != fmt.Sprint(i) || i < most && !marked {
+					t.Fatalf("got %s, dup %v, want %d", m.Payload, m.Dup, i)
 				}
-				c.send(puback(m.id))
+				c.send(puback(m.ID))
 			}
 			c.silence()
 		})

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -172,12 +173,12 @@ func (o *outbox) room() bool {
 	return o.c != nil && w.flying == w.count && w.flying < o.c.window && w.count < maxWindow && w.count+o.unsaved() < o.repeats() && (w.flying == 0 || w.bytes < o.b.maxQueued/4) && w.next() != 0
 }
 
-func (o *outbox) delivery(m *message, qos byte, mt *match) delivery {
-	d := delivery{e: m.e, qos: qos, retain: m.e.Retain && (mt.retain || m.kept), subs: mt.ids}
+func (o *outbox) delivery(m *message, qos byte, mt *match) packet.Delivery {
+	d := packet.Delivery{Event: m.e, QoS: qos, Retain: m.e.Retain && (mt.retain || m.kept), SubscriptionIDs: mt.ids}
 	if m.e.Properties != nil {
-		d.expiry = m.e.Properties.Expiry
+		d.Expiry = m.e.Properties.Expiry
 		if m.late {
-			d.expiry, _ = o.b.remaining(m.e)
+			d.Expiry, _ = o.b.remaining(m.e)
 		}
 	}
 	return d
@@ -187,24 +188,24 @@ func (o *outbox) delivery(m *message, qos byte, mt *match) delivery {
 // it is acknowledged.
 func (o *outbox) deliver(m *message, qos byte, mt *match, g *group) {
 	d := o.delivery(m, qos, mt)
-	d.id = o.window.next()
-	entry := sent{id: d.id, qos: qos, retain: d.retain, flying: true, size: int32(m.e.Size()), feed: m.f, offset: m.e.Offset, group: g}
+	d.ID = o.window.next()
+	entry := sent{id: d.ID, qos: qos, retain: d.Retain, flying: true, size: int32(m.e.Size()), feed: m.f, offset: m.e.Offset, group: g}
 	if m.kept {
 		entry.topic = m.e.Topic
 	}
 	o.window.add(entry)
 	if m.late && m.f != nil && m.f.index < len(o.before) && m.e.Offset < o.before[m.f.index] {
-		d.dup = true
+		d.Dup = true
 	}
 	if !o.send(d) {
-		o.window.settle(o.window.find(d.id)) // as if it had been received [MQTT-3.1.2-25]
+		o.window.settle(o.window.find(d.ID)) // as if it had been received [MQTT-3.1.2-25]
 		o.drop(1)
 	}
 	o.dirty = true
 }
 
 // acknowledged takes what a client says about messages that it was sent.
-func (o *outbox) acknowledged(c *conn, acks []ack) {
+func (o *outbox) acknowledged(c *conn, acks []packet.Ack) {
 	o.mu.Lock()
 	if o.c != c {
 		o.mu.Unlock()
@@ -212,23 +213,23 @@ func (o *outbox) acknowledged(c *conn, acks []ack) {
 	}
 	var answer []byte
 	for _, a := range acks {
-		m := o.window.find(a.id)
+		m := o.window.find(a.ID)
 		switch {
-		case m == nil && a.kind == typePubrec:
-			answer = appendAck(answer, ack{typePubrel, codeUnknownID, a.id}, c.v5)
+		case m == nil && a.Type == packet.TypePubrec:
+			answer = packet.AppendAck(answer, packet.Ack{Type: packet.TypePubrel, Reason: packet.PacketIDNotFound, ID: a.ID}, c.v5)
 		case m == nil:
-		case a.kind == typePuback && m.qos == 1, a.kind == typePubcomp && m.released,
-			a.kind == typePubrec && m.qos == 2 && a.reason >= codeUnspecified && !m.released:
+		case a.Type == packet.TypePuback && m.qos == 1, a.Type == packet.TypePubcomp && m.released,
+			a.Type == packet.TypePubrec && m.qos == 2 && a.Reason >= packet.UnspecifiedError && !m.released:
 			o.complete(m)
 			o.window.settle(m)
 			o.acked++
-		case a.kind == typePubrec && m.qos == 2:
+		case a.Type == packet.TypePubrec && m.qos == 2:
 			m.released = true
 			if o.kept() {
-				o.waits.packets = appendAck(o.waits.packets, ack{kind: typePubrel, id: a.id}, c.v5)
+				o.waits.packets = packet.AppendAck(o.waits.packets, packet.Ack{Type: packet.TypePubrel, ID: a.ID}, c.v5)
 				o.waits.recorded = true
 			} else {
-				answer = appendAck(answer, ack{kind: typePubrel, id: a.id}, c.v5)
+				answer = packet.AppendAck(answer, packet.Ack{Type: packet.TypePubrel, ID: a.ID}, c.v5)
 			}
 		}
 	}
@@ -260,7 +261,7 @@ func (o *outbox) begin(c *conn) {
 	for i := range o.window.list {
 		if m := &o.window.list[i]; m.id != 0 && m.released {
 			o.window.launch(m)
-			out = appendAck(out, ack{kind: typePubrel, id: m.id}, c.v5)
+			out = packet.AppendAck(out, packet.Ack{Type: packet.TypePubrel, ID: m.id}, c.v5)
 		}
 	}
 	if len(out) > 0 {
@@ -397,10 +398,10 @@ func (o *outbox) repeat(m *message, f *Feed, offset uint64) {
 	}
 	mt := o.match(m.e.Topic, nil, 0)
 	d := o.delivery(m, w.qos, &mt)
-	d.id, d.retain, d.dup = w.id, w.retain, true
+	d.ID, d.Retain, d.Dup = w.id, w.retain, true
 	o.window.launch(w)
 	if !o.c.publish(d) {
-		o.window.settle(o.window.find(d.id))
+		o.window.settle(o.window.find(d.ID))
 		o.drop(1)
 	}
 }

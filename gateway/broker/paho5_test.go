@@ -78,12 +78,17 @@ func TestPaho5ClientsTalkToEachOtherAndComeBackToTheirSessions(t *testing.T) {
 			if qos == 0 {
 				return
 			}
-			if err := to.Disconnect(t.Context()); err != nil {
-				t.Fatal(err)
-			}
 			s.mu.Lock()
 			of := s.sessions[id]
 			s.mu.Unlock()
+			eventually(t, "the end of the last delivery", func() bool { // paho gives out a message before it answers it
+				of.out.mu.Lock()
+				defer of.out.mu.Unlock()
+				return of.out.window.count == 0
+			})
+			if err := to.Disconnect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			eventually(t, "its end", func() bool {
 				of.mu.Lock()
 				defer of.mu.Unlock()

@@ -3,6 +3,8 @@ package broker
 import (
 	"errors"
 	"testing"
+
+	"holdfast/gateway/broker/packet"
 )
 
 // One stream of several is full: only what is for it is refused.
@@ -18,10 +20,10 @@ func TestOnlyWhatTheLogRefusesIsRefused(t *testing.T) {
 		l.events(t, 6)
 		l.commit(some())
 		c.expect(puback(1)...)
-		c.expect(typePuback<<4, 3, 0, 2, codeQuota)
+		c.expect(packet.TypePuback<<4, 3, 0, 2, packet.QuotaExceeded)
 		c.expect(pubrec(3)...)
-		c.expect(typePubrec<<4, 3, 0, 4, codeQuota)
-		c.expect(typePubrec<<4, 3, 0, 4, codeQuota) // the repetition of what was refused
+		c.expect(packet.TypePubrec<<4, 3, 0, 4, packet.QuotaExceeded)
+		c.expect(packet.TypePubrec<<4, 3, 0, 4, packet.QuotaExceeded) // the repetition of what was refused
 		c.expect(puback(5)...)
 		if got := b.Stats().Refused; got != 3 {
 			t.Errorf("%d messages count as refused, want 3", got)
@@ -72,7 +74,7 @@ func TestRefusalsGiveTheQuotaBack(t *testing.T) {
 		}
 		l.mu.Unlock()
 		l.commit(&PartialError{Refused: []int{0}, Err: ErrRefused})
-		c.expect(typePubrec<<4, 3, 0, 1, codeQuota)
+		c.expect(packet.TypePubrec<<4, 3, 0, 1, packet.QuotaExceeded)
 		c.expect(puback(2)...)
 	}
 }
@@ -94,6 +96,6 @@ func TestABatchKnowsWhenItsConnectionIsOver(t *testing.T) {
 	default:
 	}
 	l.commit(errors.New("disk on fire"))
-	c.closed(codeUnspecified)
+	c.closed(packet.UnspecifiedError)
 	<-gone
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -53,7 +54,7 @@ func TestSubscriptionsTakeEffectWithTheirAcknowledgement(t *testing.T) {
 	c.subscribe(filter{"x", 0})
 	route(b, []event.Event{ev("x", "in", 0)})
 	c.receives(received{Topic: "x", Payload: "in"})
-	c.send(packet(typeUnsubscribe<<4|2, appendText([]byte{0, 9}, "x")))
+	c.send(frame(packet.TypeUnsubscribe<<4|2, packet.AppendString([]byte{0, 9}, "x")))
 	c.expect(0xB0, 2, 0, 9)
 	route(b, []event.Event{ev("x", "after", 0)})
 	c.silence()
@@ -63,15 +64,15 @@ func TestPropertiesSurvive(t *testing.T) {
 	l := newFakeLog()
 	b := start(t, l)
 	from, to, old := connect(t, b, v5, "from"), connect(t, b, v5, "to"), connect(t, b, v4, "old")
-	sub := append(appendText([]byte{0, 1, 2, propSubscriptionID, 9}, "t"), 1)
-	to.send(packet(typeSubscribe<<4|2, sub))
+	sub := append(packet.AppendString([]byte{0, 1, 2, packet.PropSubscriptionID, 9}, "t"), 1)
+	to.send(frame(packet.TypeSubscribe<<4|2, sub))
 	to.expect(0x90, 4, 0, 1, 0, 1)
 	old.subscribe(filter{"t", 0})
-	props := []byte{propFormat, 1, propExpiry, 0, 0, 0, 60}
-	props = appendText(append(props, propContentType), "text/plain")
-	props = appendText(append(props, propResponseTopic), "reply")
-	props = append(props, propCorrelation, 0, 2, 1, 2)
-	props = appendText(appendText(append(props, propUser), "k"), "v")
+	props := []byte{packet.PropPayloadFormat, 1, packet.PropMessageExpiry, 0, 0, 0, 60}
+	props = packet.AppendString(append(props, packet.PropContentType), "text/plain")
+	props = packet.AppendString(append(props, packet.PropResponseTopic), "reply")
+	props = append(props, packet.PropCorrelationData, 0, 2, 1, 2)
+	props = packet.AppendString(packet.AppendString(append(props, packet.PropUser), "k"), "v")
 	from.publish(pub{topic: "t", payload: "p", qos: 1, id: 1, props: props})
 	route(b, l.events(t, 1))
 
@@ -79,13 +80,13 @@ func TestPropertiesSurvive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, _ := parsePublish(first, body, true)
-	got, err := parseProperties(p.props, publishProps|1<<propSubscriptionID)
+	p, _ := packet.ParsePublish(first, body, true)
+	got, err := packet.ParseProperties(p.Properties, packet.PublishProperties|1<<packet.PropSubscriptionID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.format != 1 || got.expiry != 60 || got.contentType != "text/plain" || got.response != "reply" ||
-		string(got.correlation) != "\x01\x02" || len(got.user) != 1 || !got.has(propSubscriptionID) {
+	if got.PayloadFormat != 1 || got.MessageExpiry != 60 || got.ContentType != "text/plain" || got.ResponseTopic != "reply" ||
+		string(got.Correlation) != "\x01\x02" || len(got.User) != 1 || !got.Has(packet.PropSubscriptionID) {
 		t.Errorf("got properties %+v", got)
 	}
 	old.receives(received{Topic: "t", Payload: "p"})
@@ -181,7 +182,7 @@ func TestMissedMessagesComeInOrder(t *testing.T) {
 	c = connect(t, b, v4, "a")
 	for i := range 10 { // received, but the acknowledgements are lost
 		first, body, err := c.read()
-		if p, _ := parsePublish(first, body, false); err != nil || string(p.payload) != fmt.Sprint(i) {
+		if p, _ := packet.ParsePublish(first, body, false); err != nil || string(p.Payload) != fmt.Sprint(i) {
 			t.Fatalf("message %d: %x % x, %v", i, first, body, err)
 		}
 	}
@@ -210,11 +211,11 @@ func TestTheReceiveMaximumOfASubscriberIsHonoured(t *testing.T) {
 	two := func(dup bool) (ids []uint16) {
 		for _, want := range []string{"1", "2"} {
 			first, body, err := c.read()
-			p, _ := parsePublish(first, body, true)
-			if err != nil || string(p.payload) != want || p.dup != dup {
+			p, _ := packet.ParsePublish(first, body, true)
+			if err != nil || string(p.Payload) != want || p.Dup != dup {
 				t.Fatalf("got %x % x, %v, want message %s", first, body, err, want)
 			}
-			ids = append(ids, p.id)
+			ids = append(ids, p.ID)
 		}
 		return ids
 	}
@@ -237,16 +238,16 @@ func TestAnExactlyOnceDeliveryGoesOnAfterAReconnect(t *testing.T) {
 	c.subscribe(filter{"t", 2})
 	route(b, []event.Event{ev("t", "1", 2)})
 	first, body, err := c.read()
-	p, _ := parsePublish(first, body, true)
-	if err != nil || p.qos != 2 {
+	p, _ := packet.ParsePublish(first, body, true)
+	if err != nil || p.QoS != 2 {
 		t.Fatalf("got %x % x, %v", first, body, err)
 	}
-	c.send(pubrec(p.id))
-	c.expect(pubrel(p.id)...)
+	c.send(pubrec(p.ID))
+	c.expect(pubrel(p.ID)...)
 	c.Close()
 	c = connect(t, b, v5, "a")
-	c.expect(pubrel(p.id)...)
-	c.send(pubcomp(p.id))
+	c.expect(pubrel(p.ID)...)
+	c.send(pubcomp(p.ID))
 	c.silence()
 }
 
@@ -299,15 +300,15 @@ func TestTakeoverLosesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatalf("after %d messages: %v", len(seen), err)
 		}
-		if first>>4 != typePublish {
+		if first>>4 != packet.TypePublish {
 			continue
 		}
-		p, err := parsePublish(first, body, false)
+		p, err := packet.ParsePublish(first, body, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen[string(p.payload)] = true
-		c.send(puback(p.id))
+		seen[string(p.Payload)] = true
+		c.send(puback(p.ID))
 		if len(seen)/100 > reconnects {
 			reconnects++
 			turns <- struct{}{}
@@ -393,7 +394,7 @@ func TestCloseSendsAcknowledgementsAndSaysGoodbye(t *testing.T) {
 	for i := range 10 {
 		c.expect(puback(uint16(i + 1))...)
 	}
-	c.closed(codeShuttingDown)
+	c.closed(packet.ServerShuttingDown)
 	if n := len(l.events(t, 10)); n != 10 {
 		t.Errorf("%d events, want 10", n)
 	}

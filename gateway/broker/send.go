@@ -4,6 +4,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"holdfast/gateway/broker/packet"
 )
 
 // Write queues packets of mochi. It never waits, for mochi holds a lock
@@ -11,7 +13,7 @@ import (
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.v5 && c.session != nil && len(p) == 2 && p[0] == typeDisconnect<<4 {
+	if !c.v5 && c.session != nil && len(p) == 2 && p[0] == packet.TypeDisconnect<<4 {
 		return len(p), nil // 3.1.1 has no DISCONNECT from the server
 	}
 	if c.closing {
@@ -23,10 +25,10 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	// The client may be told why its connection ends as soon as it has its
 	// CONNACK, even if serve is yet to come.
-	switch h, ok, _ := readHeader(p); {
-	case ok && h.kind() == typeConnack:
-		c.greeted = len(p) > h.size+1 && p[h.size+1] == codeSuccess
-	case ok && h.kind() == typeDisconnect:
+	switch h, ok, _ := packet.ReadHeader(p); {
+	case ok && h.Type() == packet.TypeConnack:
+		c.greeted = len(p) > h.Size+1 && p[h.Size+1] == packet.Success
+	case ok && h.Type() == packet.TypeDisconnect:
 		c.greeted = false
 	}
 	c.out = append(c.out, p...)
@@ -49,8 +51,8 @@ func (c *conn) queue(p []byte) {
 // countPackets returns how many whole packets there are in b.
 func countPackets(b []byte) (n int) {
 	for len(b) > 0 {
-		h, _, _ := readHeader(b)
-		b = b[min(max(h.total(), 1), len(b)):]
+		h, _, _ := packet.ReadHeader(b)
+		b = b[min(max(h.Len(), 1), len(b)):]
 		n++
 	}
 	return n
@@ -67,24 +69,24 @@ func (c *conn) congested() bool {
 
 // publish queues a message for the client. ok is false if the client does not
 // take packets of its size [MQTT-3.1.2-24].
-func (c *conn) publish(d delivery) (ok bool) {
+func (c *conn) publish(d packet.Delivery) (ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
 		return true
 	}
-	if d.qos == 0 && len(c.out) > c.b.maxQueued/2 {
+	if d.QoS == 0 && len(c.out) > c.b.maxQueued/2 {
 		c.b.count.dropped.Add(1)
 		return true
 	}
 	if c.aliasMax > 0 {
 		c.alias(&d)
 	}
-	if c.out, ok = appendPublish(c.out, d, c.v5, c.limit); ok {
-		if d.alias > 0 && !d.bare {
-			c.given[d.e.Topic] = d.alias
+	if c.out, ok = packet.AppendPublish(c.out, d, c.v5, c.limit); ok {
+		if d.Alias > 0 && !d.Bare {
+			c.given[d.Event.Topic] = d.Alias
 		}
-		c.countSent(len(d.e.Payload))
+		c.countSent(len(d.Event.Payload))
 		c.packets++
 		c.flush()
 	}
@@ -105,16 +107,16 @@ func (c *conn) countOut(bytes int) {
 }
 
 // alias gives the topic of a message an alias, the first ones that come.
-func (c *conn) alias(d *delivery) {
-	if a, ok := c.given[d.e.Topic]; ok {
-		d.alias, d.bare = a, true
+func (c *conn) alias(d *packet.Delivery) {
+	if a, ok := c.given[d.Event.Topic]; ok {
+		d.Alias, d.Bare = a, true
 		return
 	}
 	if c.given == nil {
 		c.given = map[string]uint16{}
 	}
 	if len(c.given) < min(c.aliasMax, maxAlias) {
-		d.alias = uint16(len(c.given) + 1)
+		d.Alias = uint16(len(c.given) + 1)
 	}
 }
 

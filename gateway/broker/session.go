@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdfast/gateway/broker/packet"
 )
 
 // session is what the broker keeps of a client, be it for one connection or
@@ -94,17 +96,17 @@ func (s *session) settle(f *flight, r refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, a := range f.acks {
-		if a.kind != typePubrec || a.reason != codeSuccess {
+		if a.Type != packet.TypePubrec || a.Reason != packet.Success {
 			continue
 		}
-		h, ok := s.held[a.id]
+		h, ok := s.held[a.ID]
 		switch {
 		case !ok || h.c != f.c || h.committed:
 		case r.of(i):
-			delete(s.held, a.id)
+			delete(s.held, a.ID)
 		default:
 			h.committed = true
-			s.held[a.id] = h
+			s.held[a.ID] = h
 		}
 	}
 	s.settled.Broadcast()
@@ -120,18 +122,18 @@ func (s *session) holds(id uint16) bool {
 
 // release lets go of packet identifiers. It returns those that were held, the
 // acknowledgements for all, and how many counted against the receive maximum.
-func (s *session) release(ids []uint16) (known []uint16, acks []ack, counted int) {
+func (s *session) release(ids []uint16) (known []uint16, acks []packet.Ack, counted int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
 		h, ok := s.held[id]
 		if !ok {
-			acks = append(acks, ack{typePubcomp, codeUnknownID, id})
+			acks = append(acks, packet.Ack{Type: packet.TypePubcomp, Reason: packet.PacketIDNotFound, ID: id})
 			continue
 		}
 		delete(s.held, id)
 		known = append(known, id)
-		acks = append(acks, ack{typePubcomp, codeSuccess, id})
+		acks = append(acks, packet.Ack{Type: packet.TypePubcomp, ID: id})
 		if h.counted {
 			counted++
 		}

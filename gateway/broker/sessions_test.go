@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -22,7 +23,7 @@ func TestASessionSurvivesTheEndOfTheGateway(t *testing.T) {
 			c.read()
 			s.route(ev("t/1", "acknowledged", 1), ev("t/2", "sent", 1))
 			c.receives(received{Topic: "t/1", Payload: "acknowledged", QoS: 1})
-			id := c.message().id
+			id := c.message().ID
 			c.silence()
 			c.Close()
 			s.gone(0)
@@ -35,8 +36,8 @@ func TestASessionSurvivesTheEndOfTheGateway(t *testing.T) {
 			}
 			s.route(ev("t/4", "later", 2))
 			c = resume(t, s.Broker, v, "a", true)
-			if p := c.message(); string(p.payload) != "sent" || !p.dup || p.id != id {
-				t.Errorf("got %q with identifier %d, dup %v, want what was sent before with %d", p.payload, p.id, p.dup, id)
+			if p := c.message(); string(p.Payload) != "sent" || !p.Dup || p.ID != id {
+				t.Errorf("got %q with identifier %d, dup %v, want what was sent before with %d", p.Payload, p.ID, p.Dup, id)
 			}
 			c.send(puback(id))
 			c.receives(received{Topic: "t/3", Payload: "missed", QoS: 1}, received{Topic: "t/4", Payload: "later", QoS: 1})
@@ -81,7 +82,7 @@ func TestAnExactlyOnceDeliverySurvivesAKill(t *testing.T) {
 	c := resume(t, s.Broker, v5, "a", false)
 	c.subscribe(filter{"t", 2})
 	s.route(ev("t", "1", 2), ev("t", "2", 2), ev("t", "3", 2))
-	one, two, three := c.message().id, c.message().id, c.message().id
+	one, two, three := c.message().ID, c.message().ID, c.message().ID
 	c.send(append(pubrec(one), pubrec(two)...))
 	c.expect(pubrel(one)...)
 	c.expect(pubrel(two)...)
@@ -97,12 +98,12 @@ func TestAnExactlyOnceDeliverySurvivesAKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first>>4 == typePublish {
-			p, _ := parsePublish(first, body, true)
-			rest[fmt.Sprintf("%s %d %v", p.payload, p.id, p.dup)]++
-			c.send(pubrec(p.id))
-			c.expect(pubrel(p.id)...)
-			c.send(pubcomp(p.id))
+		if first>>4 == packet.TypePublish {
+			p, _ := packet.ParsePublish(first, body, true)
+			rest[fmt.Sprintf("%s %d %v", p.Payload, p.ID, p.Dup)]++
+			c.send(pubrec(p.ID))
+			c.expect(pubrel(p.ID)...)
+			c.send(pubcomp(p.ID))
 			continue
 		}
 		rest[fmt.Sprintf("pubrel %d", binary.BigEndian.Uint16(body))]++
@@ -152,7 +153,7 @@ func TestASubscriptionIsForWhatComesAfterIt(t *testing.T) {
 	c.subscribe(filter{"a", 1})
 	s.route(ev("a", "1", 1), ev("b", "before", 1), ev("a", "2", 1))
 	c.message() // and while that is not acknowledged, the session is behind
-	c.send(packet(typeSubscribe<<4|2, append(appendText([]byte{0, 9, 0}, "b"), 1)))
+	c.send(frame(packet.TypeSubscribe<<4|2, append(packet.AppendString([]byte{0, 9, 0}, "b"), 1)))
 	c.read()
 	s.route(ev("b", "after", 1))
 	c.send(puback(1))
@@ -167,7 +168,7 @@ func TestOverlappingSubscriptionsAreOneMessage(t *testing.T) {
 		filter  string
 		options byte
 	}{{"t/#", 1}, {"t/+", 2 | 8}, {"+/1", 0}} {
-		c.send(packet(typeSubscribe<<4|2, append(appendText([]byte{0, 9, 2, propSubscriptionID, byte(i + 1)}, f.filter), f.options)))
+		c.send(frame(packet.TypeSubscribe<<4|2, append(packet.AppendString([]byte{0, 9, 2, packet.PropSubscriptionID, byte(i + 1)}, f.filter), f.options)))
 		c.read()
 	}
 	e := ev("t/1", "x", 2)
@@ -177,10 +178,10 @@ func TestOverlappingSubscriptionsAreOneMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, _ := parsePublish(first, body, true)
-	want := []byte{propSubscriptionID, 1, propSubscriptionID, 2, propSubscriptionID, 3}
-	if p.qos != 2 || !p.retain || !slices.Equal(p.props, want) {
-		t.Errorf("got QoS %d, retain %v, properties % x", p.qos, p.retain, p.props)
+	p, _ := packet.ParsePublish(first, body, true)
+	want := []byte{packet.PropSubscriptionID, 1, packet.PropSubscriptionID, 2, packet.PropSubscriptionID, 3}
+	if p.QoS != 2 || !p.Retain || !slices.Equal(p.Properties, want) {
+		t.Errorf("got QoS %d, retain %v, properties % x", p.QoS, p.Retain, p.Properties)
 	}
 	c.silence()
 }
@@ -192,7 +193,7 @@ func TestATopicIsSentOnceToAClientThatTakesAliases(t *testing.T) {
 	s.route(ev("one", "1", 0), ev("one", "2", 0), ev("two", "3", 0), ev("one", "4", 0))
 	for _, want := range []string{"one [35 0 1]", " [35 0 1]", "two []", " [35 0 1]"} {
 		p := c.message()
-		if got := fmt.Sprintf("%s %v", p.topic, p.props); got != want {
+		if got := fmt.Sprintf("%s %v", p.Topic, p.Properties); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
@@ -213,11 +214,11 @@ func TestAMessageThatWaitedHasTheRestOfItsExpiryInterval(t *testing.T) {
 	age = 25 * time.Second
 	c = resume(t, s.Broker, v5, "a", true)
 	p := c.message()
-	if string(p.payload) != "60" || !slices.Equal(p.props, []byte{propExpiry, 0, 0, 0, 35}) {
-		t.Errorf("got %s with % x, want the rest of 35 s", p.payload, p.props)
+	if string(p.Payload) != "60" || !slices.Equal(p.Properties, []byte{packet.PropMessageExpiry, 0, 0, 0, 35}) {
+		t.Errorf("got %s with % x, want the rest of 35 s", p.Payload, p.Properties)
 	}
+	eventually(t, "the end of the other one", func() bool { return s.Stats().Expired == 1 })
 	c.silence()
-	eventually(t, "one is counted as expired", func() bool { return s.Stats().Expired == 1 })
 }
 
 func TestWhatRetentionRemovesBeforeASessionHadItIsCounted(t *testing.T) {
@@ -345,7 +346,7 @@ func TestWhatBecameOfASessionsMessagesIsCountedAcrossKills(t *testing.T) {
 		}
 		return st
 	}
-	c := resume(t, s.Broker, v5, "a", false, propMaximumPacket, 0, 0, 8, 0) // packets of 2 KiB at most
+	c := resume(t, s.Broker, v5, "a", false, packet.PropMaximumPacketSize, 0, 0, 8, 0) // packets of 2 KiB at most
 	c.subscribe(filter{"t", 1})
 	send("1", 0)
 	send(strings.Repeat("x", 3000), 0)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -104,22 +105,22 @@ func TestASharedMessageThatAMemberHasIsNotGivenAgainAfterAKill(t *testing.T) {
 	a, b = resume(t, s.Broker, v5, "a", true), resume(t, s.Broker, v5, "b", true)
 	for _, c := range []struct {
 		*client
-		want publish
+		want packet.Publish
 	}{{a, first}, {b, second}} {
 		p := c.message()
-		if !p.dup || p.id != c.want.id || string(p.payload) != string(c.want.payload) {
-			t.Errorf("got %q, want %q again", p.payload, c.want.payload)
+		if !p.Dup || p.ID != c.want.ID || string(p.Payload) != string(c.want.Payload) {
+			t.Errorf("got %q, want %q again", p.Payload, c.want.Payload)
 		}
-		c.send(pubrec(p.id))
-		c.expect(pubrel(p.id)...)
-		c.send(pubcomp(p.id))
+		c.send(pubrec(p.ID))
+		c.expect(pubrel(p.ID)...)
+		c.send(pubcomp(p.ID))
 	}
 	a.silence()
 	b.silence()
 	s.route(ev("t", "3", 2), ev("t", "3", 2))
 	for _, c := range []*client{a, b} {
-		if p := c.message(); string(p.payload) != "3" {
-			t.Errorf("got %q", p.payload)
+		if p := c.message(); string(p.Payload) != "3" {
+			t.Errorf("got %q", p.Payload)
 		}
 	}
 }
@@ -132,12 +133,12 @@ func TestASharedMessageThatAMemberHasCompletedIsNotGivenAgainAfterAKill(t *testi
 	complete := func(want string, dup bool) {
 		t.Helper()
 		p := c.message()
-		if string(p.payload) != want || p.dup != dup {
-			t.Errorf("got %q, dup %v, want %q", p.payload, p.dup, want)
+		if string(p.Payload) != want || p.Dup != dup {
+			t.Errorf("got %q, dup %v, want %q", p.Payload, p.Dup, want)
 		}
-		c.send(pubrec(p.id))
-		c.expect(pubrel(p.id)...)
-		c.send(pubcomp(p.id))
+		c.send(pubrec(p.ID))
+		c.expect(pubrel(p.ID)...)
+		c.send(pubcomp(p.ID))
 		c.silence()
 	}
 	for range 2 {
@@ -171,8 +172,8 @@ func TestASharedMessageOfAMemberWithoutASessionSurvivesAKill(t *testing.T) {
 	dies.subscribe(filter{"$share/g/t", 1})
 	stays.subscribe(filter{"$share/g/t", 1})
 	s.route(ev("t", "1", 1), ev("t", "2", 1))
-	if p := dies.message(); string(p.payload) != "1" {
-		t.Fatalf("got %q", p.payload)
+	if p := dies.message(); string(p.Payload) != "1" {
+		t.Fatalf("got %q", p.Payload)
 	}
 	stays.receives(received{Topic: "t", Payload: "2", QoS: 1})
 	stays.silence()

@@ -3,6 +3,7 @@ package broker
 import (
 	"testing"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -95,13 +96,13 @@ func resume(t testing.TB, b *Broker, v version, id string, present bool, props .
 }
 
 // message reads a PUBLISH without acknowledging it.
-func (c *client) message() publish {
+func (c *client) message() packet.Publish {
 	c.t.Helper()
 	first, body, err := c.read()
-	if err != nil || first>>4 != typePublish {
+	if err != nil || first>>4 != packet.TypePublish {
 		c.t.Fatalf("got %x % x, %v, want PUBLISH", first, body, err)
 	}
-	p, err := parsePublish(first, body, c.v5)
+	p, err := packet.ParsePublish(first, body, c.v5)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func unsubscribe(v version, filters ...string) []byte {
 		b = append(b, 0)
 	}
 	for _, f := range filters {
-		b = appendText(b, f)
+		b = packet.AppendString(b, f)
 	}
-	return packet(typeUnsubscribe<<4|2, b)
+	return frame(packet.TypeUnsubscribe<<4|2, b)
 }

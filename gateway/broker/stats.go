@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"holdfast/gateway/broker/packet"
 )
 
 // Stats count what a broker did since it was made.
@@ -84,6 +86,32 @@ func (b *Broker) Stats() Stats {
 		g.mu.Unlock()
 	}
 	return st
+}
+
+// reasons are the names of what a client can do against the protocol, by the
+// reason codes of MQTT 5.
+var reasons = map[byte]string{
+	0:                              "connect_timeout",
+	packet.MalformedPacket:         "malformed_packet",
+	packet.ProtocolError:           "protocol_error",
+	packet.UnsupportedVersion:      "unsupported_version",
+	packet.ClientIDNotValid:        "client_id_invalid",
+	packet.BadAuthenticationMethod: "bad_authentication_method",
+	packet.TopicFilterInvalid:      "topic_filter_invalid",
+	packet.TopicNameInvalid:        "topic_name_invalid",
+	packet.ReceiveMaximumExceeded:  "receive_maximum_exceeded",
+	packet.TopicAliasInvalid:       "topic_alias_invalid",
+	packet.PacketTooLarge:          "packet_too_large",
+	packet.QuotaExceeded:           "quota_exceeded",
+}
+
+// violations returns how often each reason closed a connection.
+func (b *Broker) violations() map[string]uint64 {
+	all := make(map[string]uint64, len(reasons))
+	for code, name := range reasons {
+		all[name] = b.count.violations[code].Load()
+	}
+	return all
 }
 
 // Sessions returns those for which messages wait or have been lost, the ones

@@ -1,92 +1,46 @@
 package broker
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"holdfast/gateway/broker/packet"
 )
-
-// request is a SUBSCRIBE or UNSUBSCRIBE.
-type request struct {
-	id      uint16
-	subID   int
-	filters []string
-	options []byte // of a SUBSCRIBE, one for each filter
-}
-
-// parseRequest takes a SUBSCRIBE or UNSUBSCRIBE apart that checkSubscribe has
-// found to be right.
-func parseRequest(kind byte, body []byte, v5 bool) (r request, err error) {
-	r.id, body = binary.BigEndian.Uint16(body), body[2:]
-	if v5 {
-		props, rest, err := cutProperties(body)
-		if err != nil {
-			return r, err
-		}
-		body = rest
-		for len(props) > 0 {
-			id := props[0]
-			props = props[1:]
-			switch id {
-			case propSubscriptionID:
-				r.subID, props, _ = cutVarint(props)
-			default: // a user property, of two strings
-				props = skipText(skipText(props))
-			}
-		}
-	}
-	for len(body) > 0 {
-		n := 2 + int(binary.BigEndian.Uint16(body))
-		r.filters = append(r.filters, string(body[2:n]))
-		body = body[n:]
-		if kind == typeSubscribe {
-			r.options = append(r.options, body[0])
-			body = body[1:]
-		}
-	}
-	return r, nil
-}
-
-func skipText(b []byte) []byte {
-	if len(b) < 2 || len(b) < 2+int(binary.BigEndian.Uint16(b)) {
-		return nil
-	}
-	return b[2+int(binary.BigEndian.Uint16(b)):]
-}
 
 // subscribe grants subscriptions. They are on disk, if the session lasts,
 // before SUBACK says so; retained messages come behind it.
-func (c *conn) subscribe(r request) error {
+func (c *conn) subscribe(r packet.Subscribe) error {
 	s, b := c.session, c.b
-	codes := make([]byte, len(r.filters))
+	codes := make([]byte, len(r.Subscriptions))
 	var fresh []*subscription
 	rights := s.rights(b)
 	b.route.Lock()
-	for i, filter := range r.filters {
+	for i, ask := range r.Subscriptions {
+		filter := ask.Filter
 		peer, may := introduced(filter), rights.toSubscribe(filter)
 		if !may.allowed && !(c.bridge && peer != "") {
 			b.say("mqtt subscription refused", c.name(), fmt.Errorf("user %q may not subscribe to %s: %v", c.who.user, filter, may))
-			if codes[i] = codeNotAuthorized; !c.v5 {
-				codes[i] = codeUnspecified
+			if codes[i] = packet.NotAuthorized; !c.v5 {
+				codes[i] = packet.UnspecifiedError
 			}
 			continue
 		}
 		if s.out.fullOf(filter, b.limits.Subscriptions) {
 			b.say("mqtt subscription refused", c.name(), fmt.Errorf("it would be more than %d", b.limits.Subscriptions))
-			if codes[i] = codeQuota; !c.v5 {
-				codes[i] = codeUnspecified
+			if codes[i] = packet.QuotaExceeded; !c.v5 {
+				codes[i] = packet.UnspecifiedError
 			}
 			continue
 		}
-		o := r.options[i]
+		o := ask.Options
 		if peer != "" {
 			o = 0 // which tells it from other brokers
 		}
 		codes[i] = o & 3
-		sub := &subscription{filter: filter, options: o & 0x0f, id: r.subID}
+		sub := &subscription{filter: filter, options: o & 0x0f, id: r.SubscriptionID}
 		existed := s.out.subscribe(sub)
 		if g := b.route.groups[filter]; g != nil {
 			g.begin()
@@ -102,15 +56,10 @@ func (c *conn) subscribe(r request) error {
 	if err := b.keeper.tell(s); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
-	ack := binary.BigEndian.AppendUint16(nil, r.id)
-	if c.v5 {
-		ack = append(ack, 0)
-	}
-	ack = append(ack, codes...)
-	c.queue(append(appendVarint([]byte{typeSuback << 4}, len(ack)), ack...))
-	for _, filter := range r.filters {
-		if introduced(filter) != "" {
-			c.introduce(filter)
+	c.queue(packet.AppendSuback(nil, r.ID, codes, c.v5))
+	for _, ask := range r.Subscriptions {
+		if introduced(ask.Filter) != "" {
+			c.introduce(ask.Filter)
 			c.origin = s.origin()
 		}
 	}
@@ -119,20 +68,13 @@ func (c *conn) subscribe(r request) error {
 }
 
 // unsubscribe ends subscriptions.
-func (c *conn) unsubscribe(r request) error {
+func (c *conn) unsubscribe(r packet.Unsubscribe) error {
 	s, b := c.session, c.b
-	ack := binary.BigEndian.AppendUint16(nil, r.id)
-	if c.v5 {
-		ack = append(ack, 0)
-	}
+	codes := make([]byte, len(r.Filters))
 	b.route.Lock()
-	for _, filter := range r.filters {
-		code := byte(codeSuccess)
+	for i, filter := range r.Filters {
 		if !s.out.unsubscribe(filter) {
-			code = codeNoSubscription
-		}
-		if c.v5 {
-			ack = append(ack, code)
+			codes[i] = packet.NoSubscriptionExisted
 		}
 	}
 	b.route.changed()
@@ -140,15 +82,9 @@ func (c *conn) unsubscribe(r request) error {
 	if err := b.keeper.tell(s); err != nil {
 		return fmt.Errorf("unsubscribe: %w", err)
 	}
-	c.queue(append(appendVarint([]byte{typeUnsuback << 4}, len(ack)), ack...))
+	c.queue(packet.AppendUnsuback(nil, r.ID, codes, c.v5))
 	return nil
 }
-
-const (
-	typeSuback         = 9
-	typeUnsuback       = 11
-	codeNoSubscription = 0x11
-)
 
 // subscribe adds a subscription, or replaces the one with its filter. The
 // caller holds the lock of routing.

@@ -22,6 +22,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"holdfast/gateway/broker/packet"
 )
 
 // authority signs certificates.
@@ -176,7 +178,7 @@ func TestClientsAreServedOverTLS(t *testing.T) {
 		route(b, l.events(t, 101)[100:])
 		c.receives(received{Topic: "big", Payload: big, QoS: 1})
 		b.Close()
-		c.closed(codeShuttingDown)
+		c.closed(packet.ServerShuttingDown)
 	})
 	t.Run("of at least version 1.2", func(t *testing.T) {
 		b := start(t, newFakeLog(), listens(Listener{TLS: secure(t, a)}))

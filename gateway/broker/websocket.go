@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"holdfast/gateway/broker/packet"
 )
 
 const (
@@ -159,7 +161,7 @@ func (s *webSocket) Read(p []byte) (n int, err error) {
 			}
 			if kind != websocket.BinaryMessage { // [MQTT-6.0.0-1]
 				_ = s.bye(websocket.CloseUnsupportedData)
-				return 0, protocolError("WebSocket message that is not binary")
+				return 0, &packet.Violation{Reason: packet.ProtocolError, What: "WebSocket message that is not binary"}
 			}
 		}
 		n, err = s.message.Read(p)
@@ -180,7 +182,7 @@ func readError(err error) error {
 	case errors.As(err, &closed):
 		return io.EOF
 	case errors.Is(err, websocket.ErrReadLimit):
-		return &violation{code: codeTooLarge, what: "WebSocket message larger than the maximum packet size"}
+		return &packet.Violation{Reason: packet.PacketTooLarge, What: "WebSocket message larger than the maximum packet size"}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return os.ErrDeadlineExceeded
 	}

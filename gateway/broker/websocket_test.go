@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -63,7 +64,7 @@ func TestClientsAreServedOverWebSocket(t *testing.T) {
 		_ = c.Conn.(*webSocket).WriteMessage(websocket.PingMessage, nil)
 		c.silence()
 		b.Close()
-		c.closed(codeShuttingDown)
+		c.closed(packet.ServerShuttingDown)
 	})
 	t.Run("which may vanish", func(t *testing.T) {
 		l := newFakeLog()
@@ -81,7 +82,7 @@ func TestClientsAreServedOverWebSocket(t *testing.T) {
 		c := overWeb(t, b, v5)
 		c.send(connectPacket(connectOptions{v: v5, id: "a", keepAlive: 1}))
 		c.connack(0)
-		c.closed(codeKeepAlive)
+		c.closed(packet.KeepAliveTimeout)
 	})
 	t.Run("or read nothing", virtually(func(t *testing.T) {
 		b := start(t, newFakeLog(), virtual, listens(Listener{WebSocket: &WebSocket{}}), func(o *Options) { o.MaxQueued = 1 << 20 })

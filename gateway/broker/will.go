@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -12,6 +13,31 @@ type will struct {
 	event event.Event
 	delay time.Duration
 	due   time.Duration // by the broker's clock, once its client has left; guarded by outbox.mu
+}
+
+// newWill returns the will of a CONNECT.
+func newWill(client string, w *packet.Will) *will {
+	p := &w.Properties
+	e := event.Event{
+		Topic:       w.Topic,
+		Source:      "mqtt",
+		Client:      client,
+		Payload:     w.Payload,
+		QoS:         w.QoS,
+		Retain:      w.Retain,
+		ContentType: p.ContentType,
+	}
+	if p.PayloadFormat == 1 || p.MessageExpiry > 0 || p.ResponseTopic != "" || len(p.Correlation) > 0 || len(p.User) > 0 {
+		e.Properties = &event.Properties{
+			Expiry:          p.MessageExpiry,
+			HasExpiry:       p.MessageExpiry > 0,
+			UTF8:            p.PayloadFormat == 1,
+			ResponseTopic:   p.ResponseTopic,
+			CorrelationData: p.Correlation,
+			User:            p.User,
+		}
+	}
+	return &will{event: e, delay: time.Duration(p.WillDelay) * time.Second}
 }
 
 // rest is how long a will that was kept has still to wait. A client that left

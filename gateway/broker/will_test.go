@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/gateway/broker/packet"
 	"holdfast/gateway/event"
 )
 
@@ -42,7 +43,7 @@ func TestAWillSurvivesAKill(t *testing.T) {
 				c.send(connectPacket(connectOptions{v: v5, id: id, keep: keep, will: &w}))
 				c.connack(0)
 				if id == "said goodbye" {
-					c.send([]byte{typeDisconnect << 4, 0})
+					c.send([]byte{packet.TypeDisconnect << 4, 0})
 					c.closed(0)
 				}
 			}

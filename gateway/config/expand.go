@@ -56,7 +56,11 @@ func lookup(f *file, name string, secret bool) (value, problem string) {
 		if err != nil {
 			return "", "cannot read the secret: " + err.Error()
 		}
-		return strings.TrimRight(string(b), "\r\n"), ""
+		value = strings.TrimRight(string(b), "\r\n")
+		if value == "" {
+			return "", "there is no secret in " + f.path(path)
+		}
+		return value, ""
 	}
 	if !variableName.MatchString(name) {
 		return "", "${" + name + "} does not name an environment variable; write $${ for a plain ${"

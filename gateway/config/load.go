@@ -42,12 +42,16 @@ func Load(path string) (*Section, error) {
 }
 
 func unreadable(path string, err error) Errors {
-	reason := err
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		reason = pathErr.Err
+	return Errors{{Pos: Pos{File: path}, Msg: "cannot read the file: " + reason(err).Error(), cause: err}}
+}
+
+// reason drops the name of the file from an error about it.
+func reason(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
 	}
-	return Errors{{Pos: Pos{File: path}, Msg: "cannot read the file: " + reason.Error(), cause: err}}
+	return err
 }
 
 // LoadBytes reads YAML from b as [Load] does; name stands for the file in

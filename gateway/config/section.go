@@ -1,7 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -114,6 +117,20 @@ func (s *Section) Only(keys ...string) *Section {
 func (s *Section) Errorf(key string, format string, args ...any) *Error {
 	at := s.find(key).mark()
 	return at.file.errorAt(at.line, at.col, at.width(), format, args...)
+}
+
+// ReadFile reads a file that the value of key names; path is that value as
+// Decode returns it. The error is a mistake at the value.
+func (s *Section) ReadFile(key, path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return b, nil
+	}
+	hint := ""
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "; the user that runs the gateway must be able to read it"
+	}
+	return nil, s.Errorf(key, "cannot read %s: %v%s", path, reason(err), hint)
 }
 
 func (s *Section) find(key string) *Section {

@@ -57,6 +57,10 @@ type Kind struct {
 	Doc    string // one sentence for people choosing a sink
 	Sample string // settings in YAML that pass check
 	New    func(s *config.Section) (Sink, error)
+	// Files reads the files that the settings name, such as certificates, and
+	// reports every mistake with its position; nil if a kind names none. It
+	// does not repeat what New says of the same settings.
+	Files func(s *config.Section) error
 	// Requests is how many batches are on their way at a time unless the
 	// configuration says otherwise. 0 means that Send takes one at a time,
 	// and that the configuration cannot change that.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"holdfast/gateway/config"
-	"holdfast/gateway/event"
 	"holdfast/rules"
 )
 
@@ -209,9 +208,6 @@ func (t *Test) unexpected(o *Outcome) Fault {
 
 // Passed reports whether nothing is wrong.
 func (r Result) Passed() bool { return len(r.Faults) == 0 }
-
-// Start returns the time at which the test begins.
-func (t *Test) Start() event.Time { return t.start }
 
 // Stats returns what the rules of the file have done in all its tests.
 func (f *File) Stats() []rules.Stat { return f.set.Stats() }

@@ -24,6 +24,9 @@ const (
 	hangs      = 97
 )
 
+// patience is how many seconds a process that was killed has to end.
+const patience = 60
+
 func main() {
 	code, err := run()
 	if err != nil {
@@ -53,7 +56,7 @@ func run() (code int, err error) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- test.Wait() }()
-	for dying := 0; dying < 5; {
+	for dying := 0; dying < patience; {
 		select {
 		case err := <-ended:
 			var exit *exec.ExitError

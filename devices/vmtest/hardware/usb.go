@@ -25,8 +25,8 @@ import (
 const controller = "/sys/devices/platform/vhci_hcd.0"
 
 // patience is how long the kernel may take to set a device up, or to let go of
-// a port.
-const patience = 20 * time.Second
+// a port: far longer than it does, even on a slow host.
+const patience = 2 * time.Minute
 
 // setup is the first part of a control request (USB 2.0, table 9-2).
 type setup struct {

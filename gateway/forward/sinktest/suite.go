@@ -22,9 +22,9 @@ type Target struct {
 	Requests int           // calls of Send that may be under way at a time; 0 means 1
 }
 
-// Soon is how long a sink may take to return after ctx has ended. It takes
-// moments, but a slow machine must not be taken for a sink that hangs.
-const Soon = 20 * time.Second
+// Soon is how long a sink may take to return after ctx has ended: much more than
+// any needs on a crowded machine, and less than its own time limits.
+const Soon = 8 * time.Second
 
 // Run checks the promises of [forward.Sink]. open is called once per promise,
 // with a far side that is in order and holds nothing.

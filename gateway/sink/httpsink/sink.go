@@ -39,6 +39,7 @@ tls:
   key: /etc/holdfast/gateway.key
 `,
 	New:      New,
+	Files:    files,
 	Requests: 4,
 }
 
@@ -199,6 +200,7 @@ func (set *settings) checkHeaders(s *config.Section, errs *config.Errors) http.H
 	switch {
 	case s.Has("bearer") && s.Has("basic"):
 		errs.Add(s.Errorf("basic", "bearer and basic exclude each other; remove one"))
+	case s.Has("bearer") && set.Bearer == (config.Secret{}): // Decode has said why
 	case s.Has("bearer") && (set.Bearer.IsZero() || !isFieldValue(set.Bearer.Reveal())):
 		errs.Add(s.Errorf("bearer", "bearer must be one line of text that is not empty"))
 	case s.Has("bearer"):

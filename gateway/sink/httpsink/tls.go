@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 
 	"holdfast/gateway/config"
+	"holdfast/gateway/pemfile"
 )
 
 type tlsSettings struct {
@@ -28,6 +28,16 @@ func (t *tlsSettings) check(s *config.Section, u *url.URL, errs *config.Errors) 
 	}
 }
 
+// files checks what the settings of one destination name.
+func files(s *config.Section) error {
+	var set settings
+	_ = s.Decode(&set) // New says what is wrong with them
+	var errs config.Errors
+	errs.Add(pemfile.CheckAuthorities(s, pemfile.File{Key: "tls.ca", Path: string(set.TLS.CA)}))
+	errs.Add(pemfile.CheckPair(s, pemfile.File{Key: "tls.cert", Path: string(set.TLS.Cert)}, pemfile.File{Key: "tls.key", Path: string(set.TLS.Key)}))
+	return errs.Err()
+}
+
 // config returns TLS settings whose files are read for every new connection,
 // so that renewed certificates need no restart.
 func (t tlsSettings) config(host string) *tls.Config {
@@ -37,7 +47,7 @@ func (t tlsSettings) config(host string) *tls.Config {
 	}
 	if t.Cert != "" {
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(string(t.Cert), string(t.Key))
+			cert, err := pemfile.Pair(string(t.Cert), string(t.Key))
 			if err != nil {
 				return nil, fmt.Errorf("read tls.cert and tls.key: %w", err)
 			}
@@ -49,13 +59,9 @@ func (t tlsSettings) config(host string) *tls.Config {
 		// done below with the file as it is now.
 		c.InsecureSkipVerify = true
 		c.VerifyConnection = func(cs tls.ConnectionState) error {
-			pem, err := os.ReadFile(string(t.CA))
+			roots, err := pemfile.Authorities(string(t.CA))
 			if err != nil {
 				return fmt.Errorf("read tls.ca: %w", err)
-			}
-			roots := x509.NewCertPool()
-			if !roots.AppendCertsFromPEM(pem) {
-				return fmt.Errorf("read tls.ca: %s has no certificate in PEM", t.CA)
 			}
 			return verify(cs, roots, host)
 		}

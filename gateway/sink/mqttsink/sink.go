@@ -38,6 +38,7 @@ subscribe:              # messages of the far side that become events here
     to: "down/{topic}"
 `,
 	New:    New,
+	Files:  files,
 	Source: NewSource,
 }
 

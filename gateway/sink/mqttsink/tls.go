@@ -1,12 +1,12 @@
 package mqttsink
 
 import (
+	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 
 	"holdfast/gateway/config"
+	"holdfast/gateway/pemfile"
 )
 
 type tlsSettings struct {
@@ -32,6 +32,23 @@ func (t *tlsSettings) check(s *config.Section, plain bool, errs *config.Errors) 
 	}
 }
 
+// files checks what the settings of one destination name.
+func files(s *config.Section) error {
+	var set settings
+	_ = s.Decode(&set) // New says what is wrong with them
+	var errs config.Errors
+	errs.Add(pemfile.CheckAuthorities(s, pemfile.File{Key: "tls.ca", Path: string(set.TLS.CA)}))
+	errs.Add(pemfile.CheckPair(s, pemfile.File{Key: "tls.cert", Path: string(set.TLS.Cert)}, pemfile.File{Key: "tls.key", Path: string(set.TLS.Key)}))
+	if path := string(set.PasswordFile); path != "" {
+		text, err := s.ReadFile("password_file", path)
+		if err == nil && len(bytes.TrimRight(text, "\r\n")) == 0 {
+			err = s.Errorf("password_file", "there is no password in %s", path)
+		}
+		errs.Add(err)
+	}
+	return errs.Err()
+}
+
 // config reads the files, so that renewed certificates need no restart.
 func (t *tlsSettings) config(host string) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, NextProtos: t.ALPN}
@@ -39,20 +56,16 @@ func (t *tlsSettings) config(host string) (*tls.Config, error) {
 		c.ServerName = t.ServerName
 	}
 	if t.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(string(t.Cert), string(t.Key))
+		cert, err := pemfile.Pair(string(t.Cert), string(t.Key))
 		if err != nil {
 			return nil, fmt.Errorf("read tls.cert and tls.key: %w", err)
 		}
 		c.Certificates = []tls.Certificate{cert}
 	}
 	if t.CA != "" {
-		pem, err := os.ReadFile(string(t.CA))
-		if err != nil {
+		var err error
+		if c.RootCAs, err = pemfile.Authorities(string(t.CA)); err != nil {
 			return nil, fmt.Errorf("read tls.ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read tls.ca: %s has no certificate in PEM", t.CA)
 		}
 	}
 	return c, nil
