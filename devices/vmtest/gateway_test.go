@@ -55,7 +55,9 @@ destinations: {archive: {type: file, path: %[1]s/archive, from: [events, command
 		g.kill()
 		if t.Failed() {
 			log, _ := os.ReadFile(g.file("log"))
-			t.Logf("the gateway said:\n%s", log)
+			archive, _ := os.ReadFile(g.file("archive"))
+			lines := strings.SplitAfter(string(archive), "\n")
+			t.Logf("the gateway said:\n%s\nthe last events were\n%s", log, strings.Join(lines[max(0, len(lines)-30):], ""))
 		}
 	})
 	return g
