@@ -107,8 +107,9 @@ const maxSpeed = 10 * physic.MegaHertz
 
 // Registers that periph keeps to itself (data sheet section 5.3, page 26).
 const (
-	regID      = 0xd0
-	regCtrlHum = 0xf2
+	regID       = 0xd0
+	regCtrlHum  = 0xf2
+	regCtrlMeas = 0xf4
 )
 
 // get reads registers one after the other: the number of the first goes in w, which
@@ -198,16 +199,18 @@ func (s *sensor) Read(context.Context) ([]devices.Reading, error) {
 
 // settled checks that the chip still has its settings. After a loss of supply
 // humidity would be skipped, and read as a number like any other; temperature and
-// pressure are asked for with each measurement.
+// pressure are asked for with each measurement, and are such numbers if the supply
+// fails between that and their reading.
 func (s *sensor) settled() error {
-	if !s.humidity {
-		return nil
+	reg, want := byte(regCtrlMeas), byte(s.osrs)<<5|byte(s.osrs)<<2 // and asleep again
+	if s.humidity {
+		reg, want = regCtrlHum, byte(s.osrs)
 	}
 	var ctrl [1]byte
-	if err := s.get([]byte{regCtrlHum}, ctrl[:]); err != nil {
+	if err := s.get([]byte{reg}, ctrl[:]); err != nil {
 		return err
 	}
-	if ctrl[0] != byte(s.osrs) {
+	if ctrl[0] != want {
 		return errors.New("it has lost its settings; was its supply interrupted?")
 	}
 	return nil

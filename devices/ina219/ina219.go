@@ -96,16 +96,16 @@ type sensor struct {
 
 // Read reads the last measurement.
 func (s *sensor) Read(context.Context) ([]devices.Reading, error) {
+	p, err := s.chip.Sense()
+	if err != nil {
+		return nil, fmt.Errorf("read the INA219: %w", err)
+	}
 	var now [2]byte
-	if err := s.at.Tx([]byte{regCalibration}, now[:]); err != nil {
+	if err := s.at.Tx([]byte{regCalibration}, now[:]); err != nil { // at last, for all before
 		return nil, fmt.Errorf("read the INA219: %w", err)
 	}
 	if now != s.calibration || now == [2]byte{} {
 		return nil, errors.New("read the INA219: it has lost its settings; was its supply interrupted?")
-	}
-	p, err := s.chip.Sense()
-	if err != nil {
-		return nil, fmt.Errorf("read the INA219: %w", err)
 	}
 	return []devices.Reading{
 		{Name: "voltage", Unit: "V", Value: devices.Round(float64(p.Voltage)/float64(physic.Volt), 3)},

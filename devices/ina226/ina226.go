@@ -117,17 +117,17 @@ func (s *sensor) setUp() error {
 // Read reads the last measurement.
 func (s *sensor) Read(context.Context) ([]devices.Reading, error) {
 	var raw [3]uint16
-	for i, reg := range []uint8{regConfig, regShunt, regBus} {
+	for i, reg := range []uint8{regShunt, regBus, regConfig} { // which tells of all before
 		v, err := s.chip.ReadUint16(reg)
 		if err != nil {
 			return nil, fmt.Errorf("read the INA226: %w", err)
 		}
 		raw[i] = v
 	}
-	if raw[0] != s.config {
+	if raw[2] != s.config {
 		return nil, errors.New("read the INA226: it has lost its settings; was its supply interrupted?")
 	}
-	shunt, bus := float64(int16(raw[1]))*shuntStep, float64(raw[2])*busStep
+	shunt, bus := float64(int16(raw[0]))*shuntStep, float64(raw[1])*busStep
 	current := shunt / s.shunt
 	return []devices.Reading{
 		{Name: "voltage", Unit: "V", Value: devices.Round(bus, 5)},

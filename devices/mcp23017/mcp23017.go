@@ -318,7 +318,10 @@ func (c *source) look(ctx context.Context) (levels uint16, err error) {
 	defer cancel()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, want := range []struct {
+	if levels, err = c.read(ctx, regLevel); err != nil {
+		return 0, err
+	}
+	for _, want := range []struct { // after the levels, which are wrong without a pull-up
 		reg   byte
 		value uint16
 	}{{regDirection, c.directions()}, {regPullUp, c.pullUp}, {regLatch, c.latch}} {
@@ -330,5 +333,5 @@ func (c *source) look(ctx context.Context) (levels uint16, err error) {
 			return 0, errors.New("it has lost its settings; was its supply interrupted?")
 		}
 	}
-	return c.read(ctx, regLevel)
+	return levels, nil
 }
