@@ -182,7 +182,8 @@ type Broker struct {
 	route    routing
 	retained retainedSet
 	keeper   keeper
-	now      atomic.Int64 // the clock of keeper, as it was lately
+	now      atomic.Int64  // the clock of keeper, as it was lately
+	visits   atomic.Uint64 // connections that have had a session
 	peers    peers
 	quit     chan struct{} // closed by Close
 	count    struct {
@@ -281,6 +282,7 @@ func (b *Broker) serve(c *conn, listener string) {
 func (b *Broker) establish(c *conn, listener string) (err error) {
 	defer c.succeed()
 	defer b.survive(c, &err)
+	defer func() { b.server.Clients.Delete(c.visit) }()
 	err = b.server.EstablishConnection(listener, c)
 	if c.established {
 		err = nil

@@ -72,7 +72,8 @@ type conn struct {
 	gone      bool                 // the client's end is closed
 	noWill    bool                 // DISCONNECT said that there is to be none
 	prior     *conn                // the client's connection before this one
-	// established is set when mochi has answered CONNECT.
+	visit     string               // what mochi calls the connection, once it has a session
+	// established is set, under mu, when mochi has answered CONNECT.
 	established   bool
 	keepAliveSecs uint16
 
@@ -317,12 +318,11 @@ func (c *conn) SetDeadline(time.Time) error { return nil }
 //
 // mochi calls it when it has been made to let go of a connection that lasts.
 func (c *conn) Close() error {
-	if c.established {
-		return nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.close()
+	if !c.established {
+		c.close()
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"strconv"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -157,24 +158,27 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, _ packets.Packet) bool {
 	return ok && c.session != nil
 }
 
-// OnSessionEstablish runs before mochi looks for a session of its own: it has
-// none to find.
+// OnSessionEstablish runs before mochi looks for a session of its own. It has
+// none to find: under the client's id it could find a connection that has come
+// after this one, and would end that.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
-	h.b.server.Clients.Delete(cl.ID)
-	cl.Net.Conn.(*conn).succeed()
+	c := cl.Net.Conn.(*conn)
+	cl.ID = strconv.FormatUint(h.b.visits.Add(1), 10)
+	c.visit = cl.ID
+	c.succeed()
 }
 
 // OnSessionEstablished runs when CONNACK has been sent. mochi takes its client
 // for closed from then on, and leaves.
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	c := cl.Net.Conn.(*conn)
+	c.mu.Lock()
 	c.established = true
+	c.mu.Unlock()
 	cl.Stop(nil)
-	h.b.server.Clients.Delete(cl.ID)
 }
 
-// succeed makes sure that the client's earlier connection ends. mochi has done
-// that if it still knew of it.
+// succeed makes sure that the client's earlier connection ends.
 func (c *conn) succeed() {
 	if c.prior != nil {
 		c.prior.disconnect(packet.SessionTakenOver) // [MQTT-3.1.4-3]

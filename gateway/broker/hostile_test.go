@@ -342,6 +342,15 @@ func TestWhoHasAConnackIsToldWhyTheConnectionEnds(t *testing.T) {
 	})
 }
 
+func ended(c *conn) bool {
+	select {
+	case <-c.over:
+		return true
+	default:
+		return false
+	}
+}
+
 func TestTheLastOfAStormOfTakeoversIsServed(t *testing.T) {
 	b := start(t, newFakeLog())
 	for range 5 {
@@ -350,10 +359,18 @@ func TestTheLastOfAStormOfTakeoversIsServed(t *testing.T) {
 			c := dial(t, b, version(i%2 == 0))
 			storm.Go(func() {
 				_, _ = c.Write(connectPacket(connectOptions{v: version(c.v5), id: "same"}))
-				_, _, _ = c.read() // CONNACK, or the end if another was faster
+				// CONNACK, or the end if another was faster
+				if first, body, err := c.read(); err == nil && first != packet.TypeConnack<<4 {
+					t.Errorf("the first packet is % x", frame(first, body))
+				}
 			})
 		}
 		storm.Wait()
+		// Each ends the one before it, and nobody the last one.
+		eventually(t, "one to be left", func() bool { return len(b.all()) <= 1 })
+		if left := b.all(); len(left) == 0 || ended(left[0]) {
+			t.Error("none is left")
+		}
 		last := connect(t, b, v4, "same")
 		last.subscribe(filter{"t", 0})
 		eventually(t, "the end of the others", func() bool { return len(b.all()) == 1 })

@@ -29,6 +29,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	case ok && h.Type() == packet.TypeConnack:
 		c.greeted = len(p) > h.Size+1 && p[h.Size+1] == packet.Success
 	case ok && h.Type() == packet.TypeDisconnect:
+		if !c.greeted {
+			return len(p), nil // CONNACK comes first [MQTT-3.2.0-1]
+		}
 		c.greeted = false
 	}
 	c.out = append(c.out, p...)
