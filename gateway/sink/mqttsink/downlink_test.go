@@ -409,7 +409,12 @@ func TestAnOutageIsOneLineInTheLog(t *testing.T) {
 	s := source(t, "url: "+f.url()+"\nsubscribe: [{topic: 'cmd/#'}]")
 	ctx, cancel := context.WithCancel(t.Context()) // a deadline would end the attempt under way with an error of its own
 	defer cancel()
-	time.AfterFunc(1500*time.Millisecond, cancel)
+	go func() {
+		for s.Status().Err == "" { // the first attempt has failed
+			time.Sleep(2 * time.Millisecond)
+		}
+		time.AfterFunc(1500*time.Millisecond, cancel) // some more of them
+	}()
 	if err := s.Run(ctx, forward.Intake{Gateway: "gw-1", Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
 		t.Fatal(err)
 	}
