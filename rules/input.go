@@ -132,7 +132,7 @@ func (e *Engine) Expensive() (rules, reasons []string) {
 		if r.expensive() {
 			e.costly = true
 			rules = append(rules, r.Name)
-			reasons = append(reasons, fmt.Sprintf("it takes %v for an event on average, its budget is %v; simplify it or raise budget",
+			reasons = append(reasons, fmt.Sprintf("it takes %v of processor time for an event on average, its budget is %v; simplify it or raise budget",
 				time.Duration(r.cost.mean).Round(10*time.Microsecond), time.Duration(r.budget)))
 		}
 	}
