@@ -71,7 +71,7 @@ const (
 func worked() int64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {
-		return 0 // then nothing is measured
+		return 0 // then no rule is too expensive
 	}
 	return t.Nano()
 }
@@ -87,7 +87,8 @@ func newProcessor(log *storage.Log, stream *storage.Stream, engine *rules.Engine
 		saved:  time.Now(),
 	}
 	p.openTables(dir)
-	engine.Meter = worked
+	started := time.Now()
+	engine.Meter, engine.Work = func() int64 { return int64(time.Since(started)) }, worked
 	all, problems := readCheckpoints(dir, stream.Name())
 	if problems != nil {
 		p.logger.Warn("a checkpoint cannot be read; the rules go back to an older one", "err", problems)
