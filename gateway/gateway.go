@@ -102,7 +102,7 @@ func New(cfg *Config, o Options) (*Gateway, error) {
 	g.intake, g.stopIntake = context.WithCancel(context.Background())
 	g.routing, g.stopRouter = context.WithCancel(context.Background())
 	g.log, err = storage.Open(storage.Options{
-		Dir: cfg.Store.Path, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg), Probe: o.Probe,
+		Dir: cfg.Store.Path, Linger: cfg.Store.Linger, Gateway: cfg.Gateway, Logger: o.Logger, Streams: streamOptions(cfg), Probe: o.Probe,
 		OnCommit: o.onCommit,
 	})
 	if err != nil {

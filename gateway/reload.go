@@ -44,8 +44,8 @@ func (g *Gateway) Reload(context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
-	if !reflect.DeepEqual(cfg.MQTT.fixed(), old.MQTT.fixed()) || cfg.HTTP != old.HTTP || !reflect.DeepEqual(cfg.Ingest.fixed(), old.Ingest.fixed()) || !slices.EqualFunc(cfg.Streams, old.Streams, sameTopics) {
-		g.logger.Warn("the listeners and limits of mqtt, the settings of http, those of ingest but for its tokens, and the topics of streams take effect at the next start")
+	if !reflect.DeepEqual(cfg.MQTT.fixed(), old.MQTT.fixed()) || cfg.HTTP != old.HTTP || cfg.Store != old.Store || !reflect.DeepEqual(cfg.Ingest.fixed(), old.Ingest.fixed()) || !slices.EqualFunc(cfg.Streams, old.Streams, sameTopics) {
+		g.logger.Warn("store.linger, the listeners and limits of mqtt, the settings of http, those of ingest but for its tokens, and the topics of streams take effect at the next start")
 	}
 	if g.ingest != nil {
 		if err := g.ingest.SetTokens(cfg.Ingest.Tokens); err != nil {

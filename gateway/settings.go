@@ -45,7 +45,8 @@ type Config struct {
 
 // StoreConfig says where the log lives.
 type StoreConfig struct {
-	Path string
+	Path   string
+	Linger time.Duration // the least time between commits that nobody waits for
 }
 
 // StreamConfig are the topics and limits of one stream.
@@ -156,7 +157,8 @@ type settings struct {
 }
 
 type storeSettings struct {
-	Path config.Path `config:"path"`
+	Path   config.Path     `config:"path"`
+	Linger config.Duration `config:"linger,min=1ms,max=1s"`
 }
 
 type streamSettings struct {
@@ -201,6 +203,7 @@ func (l *loader) read(root *config.Section) error {
 	l.root = root
 	set := settings{
 		Gateway: hostName(),
+		Store:   storeSettings{Linger: config.Duration(storage.DefaultLinger)},
 		MQTT:    defaultMQTT(),
 		HTTP:    httpSettings{Listen: "127.0.0.1:8480"},
 		Stop:    config.Duration(10 * time.Second),
@@ -247,6 +250,7 @@ func hostName() string {
 }
 
 func (l *loader) store(s storeSettings) {
+	l.c.Store.Linger = s.Linger.Std()
 	state, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":") // systemd may list several
 	home := os.Getenv("XDG_STATE_HOME")
 	if user, err := os.UserHomeDir(); home == "" && err == nil {

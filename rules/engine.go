@@ -2,6 +2,7 @@ package rules
 
 import (
 	"math"
+	"runtime"
 	"slices"
 
 	"holdfast/gateway/event"
@@ -48,7 +49,11 @@ type Engine struct {
 
 	// Meter returns the time that has passed, in nanoseconds, for measuring
 	// what rules cost. It does not influence results. nil: nothing is measured.
-	Meter     func() int64
+	Meter func() int64
+	// Work returns the time for which a processor has worked for the thread. It
+	// decides on rules that take long by Meter, which may be the fault of a busy
+	// machine; the engine stays on its thread between two calls. nil: Meter does.
+	Work      func() int64
 	sample    uint
 	measuring bool // the event at hand is a sample
 	suspects  int  // rules that take longer than their budget, as far as is known
@@ -188,9 +193,15 @@ func (e *Engine) run(r *rule, filter int, ev *event.Event, res *Result) {
 		e.evaluate(r, filter, ev, res)
 		return
 	}
-	from := e.Meter()
+	meter := e.Meter
+	if r.cost.suspect && e.Work != nil {
+		meter = e.Work
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+	}
+	from := meter()
 	e.evaluate(r, filter, ev, res)
-	e.suspects += r.cost.add(e.Meter()-from, r.budget)
+	e.suspects += r.cost.add(meter()-from, r.budget)
 	e.costly = e.costly || r.expensive()
 }
 

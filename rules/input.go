@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"fmt"
 	"time"
 
 	"holdfast/gateway/event"
@@ -70,71 +69,4 @@ func (e *Engine) rule(name string) *rule {
 		}
 	}
 	return nil
-}
-
-// sampleEvery is how many events there are for one whose cost is measured, while
-// no rule is suspected of taking longer than its budget; else all are.
-const sampleEvery = 32
-
-// It takes enough samples to judge a rule, or a few that have taken longer than
-// patience.
-const (
-	enough   = 64
-	few      = 8
-	patience = 1e9 // nanoseconds
-)
-
-// cost is what a rule takes on average, in nanoseconds.
-type cost struct {
-	samples int
-	mean    float64
-	over    bool // the mean is above the budget
-}
-
-// add takes in a sample and returns how many more rules are suspects with it. No
-// single sample decides: it may have been the machine.
-func (c *cost) add(nanos, budget int64) (suspects int) {
-	c.samples++
-	c.mean += (min(float64(nanos), 30*float64(budget)) - c.mean) / float64(min(c.samples, enough))
-	over := c.mean > float64(budget)
-	switch {
-	case over && !c.over:
-		suspects = 1
-	case c.over && !over:
-		suspects = -1
-	}
-	c.over = over
-	return suspects
-}
-
-// reset forgets the samples and returns how many suspects there are less.
-func (c *cost) reset() (suspects int) {
-	if c.over {
-		suspects = 1
-	}
-	*c = cost{}
-	return suspects
-}
-
-func (r *rule) expensive() bool {
-	c := &r.cost
-	return !r.off && c.over && (c.samples >= enough || c.samples >= few && c.mean*float64(c.samples) >= patience)
-}
-
-// Expensive returns the rules that take longer than their budget, each with the
-// reason in an operator's words. What to do with them is an [Input].
-func (e *Engine) Expensive() (rules, reasons []string) {
-	if !e.costly {
-		return nil, nil
-	}
-	e.costly = false
-	for _, r := range e.rules {
-		if r.expensive() {
-			e.costly = true
-			rules = append(rules, r.Name)
-			reasons = append(reasons, fmt.Sprintf("it takes %v for an event on average, its budget is %v; simplify it or raise budget",
-				time.Duration(r.cost.mean).Round(10*time.Microsecond), time.Duration(r.budget)))
-		}
-	}
-	return rules, reasons
 }

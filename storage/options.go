@@ -17,9 +17,9 @@ type Options struct {
 	// limits it had.
 	Streams []StreamOptions
 
-	// Linger is the least time between two commits while nobody waits: at
-	// low rates it groups events, so that flash is not written for each one.
-	// 0 means 20 ms.
+	// Linger is the least time between two commits while nobody waits and
+	// little has come: it groups events, so that flash is not written for each
+	// one. 0 means DefaultLinger.
 	Linger time.Duration
 	// TailBytes is how much of each stream's newest events stays in memory
 	// for readers at the head. 0 means 3 MiB.
@@ -90,6 +90,9 @@ const (
 // ShareOn32Bit is the most that a Share comes to on a 32-bit system.
 const ShareOn32Bit = 256 * mebibyte
 
+// DefaultLinger is what Options.Linger is if it is 0.
+const DefaultLinger = 20 * time.Millisecond
+
 // DefaultReserve is what Options.Reserve is if it is 0.
 const DefaultReserve = 64 * mebibyte
 
@@ -122,7 +125,7 @@ func (o *Options) setDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Linger == 0 {
-		o.Linger = 20 * time.Millisecond
+		o.Linger = DefaultLinger
 	}
 	if o.TailBytes == 0 {
 		o.TailBytes = 3 * mebibyte

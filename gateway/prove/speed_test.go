@@ -25,7 +25,10 @@ func slack() float64 {
 }
 
 func TestIngestIsFasterThanMosquittoInMemory(t *testing.T) {
-	const least = 4.0 // far above the 1.6 that were asked for, to see when something costs a third of it
+	least := 1.6
+	if long() { // on a machine that has nothing else to do
+		least = 4
+	}
 	needTools(t, "mosquitto")
 	g := newGateway(t, "", `
 streams: {events: {max: 256MiB, keep: 24h}, alerts: {max: 16MiB, keep: 1h}}
