@@ -74,7 +74,7 @@ select as well.`,
 			if output == outputJSON {
 				return printReplays(cmd.OutOrStdout(), output, []ops.ReplayStatus{st})
 			}
-			if st.State == ops.ReplayDone {
+			if st.First == st.End { // a short one may be over already
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "replay %d: the stream %s has no such events\n", st.ID, st.Stream)
 				return err
 			}
