@@ -191,12 +191,6 @@ type bystander struct {
 	peak   int
 }
 
-// longestWait is how long nobody may be held up by others. On an idle machine
-// it is some milliseconds. But who waits for another's socket waits for the
-// ten seconds in which that has to take something, and a slow machine must not
-// be taken for that.
-const longestWait = 8 * time.Second
-
 const mostMemory = 64 << 20
 
 func watch(t *testing.T, server *server) *bystander {
