@@ -119,14 +119,25 @@ func TestAWindowOverTenThousandKeysAddsLittleToWhatIsWritten(t *testing.T) {
 		g.mustStop(t)
 		return float64(d.written(t)-before) / float64(res.Sent*int64(l.Size))
 	}
-	// Both at the same time, each on a disk of its own: the machine is the same for both.
-	var without, with float64
-	t.Run("at once", func(t *testing.T) {
-		t.Run("without", func(t *testing.T) { t.Parallel(); without = measure(t, "") })
-		t.Run("with", func(t *testing.T) { t.Parallel(); with = measure(t, fmt.Sprintf(tenThousandKeys, "10s")) })
-	})
-	t.Logf("20,000 msg/s: %.3f bytes written for each byte of payload without a rule, %.3f with a window of 10 s over 10,000 keys: %+.0f %%", without, with, 100*(with/without-1))
-	if with > without*1.2 {
-		t.Errorf("the window adds %.0f %% to what is written, more than 20", 100*(with/without-1))
+	tries := 2
+	if long() {
+		tries = 1
+	}
+	// Both at the same time, each on a disk of its own: the machine is the same for
+	// both. A compaction writes some megabytes every now and then, and in the short
+	// form that is much if it falls into one of them: then both are measured again.
+	for try := 1; ; try++ {
+		var without, with float64
+		t.Run("at once", func(t *testing.T) {
+			t.Run("without", func(t *testing.T) { t.Parallel(); without = measure(t, "") })
+			t.Run("with", func(t *testing.T) { t.Parallel(); with = measure(t, fmt.Sprintf(tenThousandKeys, "10s")) })
+		})
+		t.Logf("20,000 msg/s: %.3f bytes written for each byte of payload without a rule, %.3f with a window of 10 s over 10,000 keys: %+.0f %%", without, with, 100*(with/without-1))
+		switch {
+		case t.Failed() || with <= without*1.2:
+			return
+		case try == tries:
+			t.Fatalf("the window adds %.0f %% to what is written, more than 20", 100*(with/without-1))
+		}
 	}
 }
