@@ -158,7 +158,7 @@ type settings struct {
 
 type storeSettings struct {
 	Path   config.Path     `config:"path"`
-	Linger config.Duration `config:"linger,min=1ms,max=1s"`
+	Linger config.Duration `config:"linger,min=1ms,max=100ms"`
 }
 
 type streamSettings struct {

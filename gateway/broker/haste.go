@@ -40,7 +40,7 @@ const (
 	// one or two.
 	hurryAfter = 3
 	// unhurried is how long nobody is in a hurry then. A client that does wait
-	// loses no more than that, in pace.every.
+	// loses no more than the log lingers, once in pace.every.
 	unhurried = 10 * time.Millisecond
 	// longWait is how long an acknowledgement must take to show anything.
 	// Commits are faster, unless the log waits for more.
